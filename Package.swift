@@ -1,0 +1,206 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The layers, lowest first. Imports point down only; `Tests/ArchitectureTests` holds every source
+// file to the table that `Docs/Architecture.md` explains.
+
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  // Planted bugs prove that the checkers can fail; they exist in debug builds only.
+  .define("PLANTED_BUGS", .when(configuration: .debug)),
+]
+
+// On the write path a quarter of a request went to exclusivity checks and to unspecialised generics
+// across module borders (`Docs/Decisions/0001-compiler-flags.md`).
+let fast: [SwiftSetting] =
+  strict + [
+    .unsafeFlags(
+      ["-enforce-exclusivity=unchecked", "-cross-module-optimization"],
+      .when(configuration: .release))
+  ]
+
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let certificates: Target.Dependency = .product(name: "X509", package: "swift-certificates")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
+let histogram: Target.Dependency = .product(name: "Histogram", package: "hdrhistogram-swift")
+
+let package = Package(
+  name: "martlet",
+  platforms: [.macOS(.v15)],
+  products: [
+    .executable(name: "martlet", targets: ["martlet"]),
+    .executable(name: "martlet-sim", targets: ["martlet-sim"]),
+    .executable(name: "martlet-bench", targets: ["martlet-bench"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-certificates", exact: "1.21.1"),
+    .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", exact: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-protobuf", exact: "1.39.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
+  ],
+  targets: [
+    // MARK: L1
+    .target(name: "CChecksum"),
+    .target(name: "Primitives", dependencies: ["CChecksum"], swiftSettings: fast),
+    .target(name: "EtcdWire", dependencies: ["Primitives"], swiftSettings: fast),
+
+    // MARK: L2, pure: no I/O, no clock, no async, no Foundation, no NIO
+    .target(name: "Raft", dependencies: ["Primitives"], swiftSettings: fast),
+    .target(name: "MVCC", dependencies: ["Primitives", "EtcdWire"], swiftSettings: fast),
+
+    // MARK: L3
+    .systemLibrary(
+      name: "CLZ4", path: "Sources/CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+    .target(name: "Persistence", dependencies: ["Primitives", "Raft", "CLZ4"], swiftSettings: fast),
+    .target(
+      name: "HTTP2", dependencies: ["Primitives", nioCore, nioPosix, nioSSL], swiftSettings: fast),
+    .target(name: "EtcdProto", dependencies: [protobuf]),
+    .target(name: "KubeAPI", dependencies: ["Primitives"], swiftSettings: strict),
+
+    // MARK: L4
+    .target(
+      name: "Replica", dependencies: ["Primitives", "EtcdWire", "Raft", "MVCC", "Persistence"],
+      swiftSettings: fast),
+    .target(
+      name: "EtcdClient",
+      dependencies: ["Primitives", "EtcdWire", "EtcdProto", "HTTP2", nioCore, nioPosix, nioSSL],
+      swiftSettings: fast),
+    .target(
+      name: "HTTPServer",
+      dependencies: ["Primitives", "HTTP2", nioCore, nioPosix, nioHTTP1, nioSSL, logging],
+      swiftSettings: strict),
+    .target(
+      name: "KubeClient",
+      dependencies: ["Primitives", "KubeAPI", "HTTP2", nioCore, nioPosix, nioSSL, logging, yams],
+      swiftSettings: strict),
+
+    // MARK: L5, the store's shell and the orchestrator
+    .target(
+      name: "PeerTransport",
+      dependencies: ["Primitives", "Raft", "Replica", nioCore, nioPosix, logging],
+      swiftSettings: fast),
+    .target(
+      name: "EtcdServer",
+      dependencies: [
+        "Primitives", "EtcdWire", "EtcdProto", "MVCC", "Raft", "Replica", "HTTP2", nioCore,
+        nioPosix, nioHTTP1, logging,
+      ],
+      swiftSettings: fast),
+    .target(
+      name: "APIServer",
+      dependencies: [
+        "Primitives", "KubeAPI", "EtcdClient", "HTTPServer", "HTTP2", certificates, crypto, yams,
+        nioCore, nioPosix, nioSSL, logging,
+      ],
+      swiftSettings: strict),
+    .target(
+      name: "Scheduler", dependencies: ["Primitives", "KubeAPI", "KubeClient", logging],
+      swiftSettings: strict),
+    .target(
+      name: "Controllers", dependencies: ["Primitives", "KubeAPI", "KubeClient", logging],
+      swiftSettings: strict),
+    .target(name: "CLinux"),
+    .target(
+      name: "NodeAgent",
+      dependencies: [
+        "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", crypto, nioCore, nioPosix,
+        nioSSL, logging,
+      ],
+      swiftSettings: strict),
+
+    // MARK: Executables
+    .executableTarget(
+      name: "martlet",
+      dependencies: [
+        "Primitives", "Raft", "MVCC", "Persistence", "Replica", "PeerTransport", "EtcdServer",
+        "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent", "KubeAPI", "KubeClient",
+        "HTTPServer", "CLinux", arguments, logging, nioCore, nioPosix,
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "martlet-sim", dependencies: ["Simulator", arguments], swiftSettings: strict),
+    .executableTarget(
+      name: "martlet-bench",
+      dependencies: [
+        "Primitives", "EtcdWire", "HTTP2", nioCore, nioPosix, arguments, histogram,
+      ],
+      path: "Benchmarks/LoadGenerator", swiftSettings: fast),
+
+    // MARK: Test libraries
+    .target(
+      name: "Simulator",
+      dependencies: ["Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica"],
+      swiftSettings: fast),
+    .target(name: "TestKit", path: "Tests/TestKit", swiftSettings: strict),
+
+    // MARK: Tests
+    .testTarget(name: "ArchitectureTests", dependencies: ["TestKit"], swiftSettings: strict),
+    .testTarget(name: "PrimitivesTests", dependencies: ["Primitives", "CChecksum"], swiftSettings: strict),
+    .testTarget(
+      name: "EtcdWireTests", dependencies: ["Primitives", "EtcdWire", "EtcdProto", protobuf],
+      swiftSettings: strict),
+    .testTarget(
+      name: "RaftTests", dependencies: ["Primitives", "Raft", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "MVCCTests", dependencies: ["Primitives", "EtcdWire", "MVCC", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "PersistenceTests", dependencies: ["Primitives", "Raft", "Persistence", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "HTTP2Tests", dependencies: ["Primitives", "HTTP2", nioCore, nioPosix, nioEmbedded],
+      swiftSettings: strict),
+    .testTarget(
+      name: "HTTPServerTests",
+      dependencies: ["Primitives", "HTTP2", "HTTPServer", nioCore, nioPosix, nioSSL],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ReplicaTests",
+      dependencies: ["Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "TestKit"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "EtcdServerTests",
+      dependencies: ["Primitives", "EtcdWire", "EtcdProto", "EtcdServer", protobuf],
+      swiftSettings: strict),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["Simulator", "Primitives"], swiftSettings: strict),
+    .testTarget(
+      name: "KubeAPITests", dependencies: ["Primitives", "KubeAPI", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "KubeClientTests", dependencies: ["Primitives", "KubeAPI", "KubeClient", "TestKit"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "APIServerTests",
+      dependencies: ["Primitives", "KubeAPI", "APIServer", "TestKit"], swiftSettings: strict),
+    .testTarget(
+      name: "SchedulerTests", dependencies: ["KubeAPI", "Scheduler", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "ControllersTests", dependencies: ["KubeAPI", "Controllers", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "NodeAgentTests", dependencies: ["KubeAPI", "NodeAgent", "TestKit"],
+      swiftSettings: strict),
+    // Real processes and real clients, against the release build that `Scripts/test` made.
+    .testTarget(name: "ConformanceTests", dependencies: ["TestKit"], swiftSettings: strict),
+  ]
+)
