@@ -26,6 +26,7 @@ let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
+let nioTLS: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -84,7 +85,7 @@ let package = Package(
       swiftSettings: fast),
     .target(
       name: "HTTPServer",
-      dependencies: ["Primitives", "HTTP2", nioCore, nioPosix, nioHTTP1, nioSSL, logging],
+      dependencies: ["Primitives", "HTTP2", nioCore, nioPosix, nioHTTP1, nioTLS, nioSSL, logging],
       swiftSettings: strict),
     .target(
       name: "KubeClient",
@@ -106,8 +107,8 @@ let package = Package(
     .target(
       name: "APIServer",
       dependencies: [
-        "Primitives", "KubeAPI", "EtcdClient", "HTTPServer", "HTTP2", certificates, crypto, yams,
-        nioCore, nioPosix, nioSSL, logging,
+        "Primitives", "KubeAPI", "EtcdClient", "EtcdProto", "HTTPServer", "HTTP2", certificates,
+        crypto, yams, nioCore, nioPosix, nioHTTP1, nioSSL, logging,
       ],
       swiftSettings: strict),
     .target(
