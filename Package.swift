@@ -33,6 +33,7 @@ let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let certificates: Target.Dependency = .product(name: "X509", package: "swift-certificates")
+let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 let histogram: Target.Dependency = .product(name: "Histogram", package: "hdrhistogram-swift")
@@ -47,6 +48,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-asn1", exact: "1.7.4"),
     .package(url: "https://github.com/apple/swift-certificates", exact: "1.21.1"),
     .package(url: "https://github.com/apple/swift-crypto", exact: "4.5.2"),
     .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
@@ -108,7 +110,7 @@ let package = Package(
       name: "APIServer",
       dependencies: [
         "Primitives", "KubeAPI", "EtcdClient", "EtcdProto", "HTTPServer", "HTTP2", certificates,
-        crypto, yams, nioCore, nioPosix, nioHTTP1, nioSSL, logging,
+        asn1, crypto, yams, nioCore, nioPosix, nioHTTP1, nioSSL, logging,
       ],
       swiftSettings: strict),
     .target(
@@ -118,11 +120,13 @@ let package = Package(
       name: "Controllers", dependencies: ["Primitives", "KubeAPI", "KubeClient", logging],
       swiftSettings: strict),
     .target(name: "CLinux"),
+    .systemLibrary(
+      name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(
       name: "NodeAgent",
       dependencies: [
-        "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", crypto, nioCore, nioPosix,
-        nioSSL, logging,
+        "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", "CZlib", crypto, nioCore,
+        nioPosix, nioSSL, logging,
       ],
       swiftSettings: strict),
 
@@ -199,8 +203,9 @@ let package = Package(
       name: "ControllersTests", dependencies: ["KubeAPI", "Controllers", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "NodeAgentTests", dependencies: ["KubeAPI", "NodeAgent", "TestKit"],
-      swiftSettings: strict),
+      name: "NodeAgentTests",
+      dependencies: ["Primitives", "KubeAPI", "NodeAgent", "CLinux", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
     // Real processes and real clients, against the release build that `Scripts/test` made.
     .testTarget(name: "ConformanceTests", dependencies: ["TestKit"], swiftSettings: strict),
   ]

@@ -1,0 +1,94 @@
+import Crypto
+import Foundation
+import SwiftASN1
+import X509
+
+/// A private certificate authority: one P-256 key that signs the certificates of one cluster.
+///
+/// A pure value over keys and dates; `ClusterPKI` keeps it on disk.
+struct CertificateAuthority: Sendable {
+  let certificate: Certificate
+  let key: P256.Signing.PrivateKey
+
+  init(certificate: Certificate, key: P256.Signing.PrivateKey) {
+    self.certificate = certificate
+    self.key = key
+  }
+
+  /// A new, self-signed authority.
+  init(commonName: String, now: Date, validity: TimeInterval) throws {
+    let key = P256.Signing.PrivateKey()
+    let name = try DistinguishedName { CommonName(commonName) }
+    let publicKey = Certificate.PublicKey(key.publicKey)
+    certificate = try Certificate(
+      version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
+      notValidBefore: now - Self.clockSkew, notValidAfter: now + validity, issuer: name,
+      subject: name, signatureAlgorithm: .ecdsaWithSHA256,
+      extensions: try Certificate.Extensions {
+        Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
+        Critical(KeyUsage(digitalSignature: true, keyCertSign: true, cRLSign: true))
+        SubjectKeyIdentifier(hash: publicKey)
+      },
+      issuerPrivateKey: Certificate.PrivateKey(key))
+    self.key = key
+  }
+
+  /// What a certificate is issued for.
+  struct Request: Sendable {
+    var commonName: String
+    /// Kubernetes reads groups from the organizations.
+    var organizations: [String] = []
+    /// Names and numeric addresses that a server is reached by; empty for clients.
+    var hosts: [String] = []
+    var isServer = false
+    var isClient = false
+  }
+
+  /// Machines' clocks differ: a certificate is valid a little before it was made.
+  static let clockSkew: TimeInterval = 300
+
+  /// A new key and a certificate for it. It never outlives the authority.
+  func issue(
+    _ request: Request, now: Date, validity: TimeInterval
+  ) throws -> (certificate: Certificate, key: P256.Signing.PrivateKey) {
+    let leafKey = P256.Signing.PrivateKey()
+    let publicKey = Certificate.PublicKey(leafKey.publicKey)
+    var usages: [ExtendedKeyUsage.Usage] = []
+    if request.isServer { usages.append(.serverAuth) }
+    if request.isClient { usages.append(.clientAuth) }
+    let names = request.hosts.map { host in
+      Self.addressBytes(host).map { GeneralName.ipAddress(ASN1OctetString(contentBytes: $0[...])) }
+        ?? .dnsName(host)
+    }
+    let issuerKey = try? certificate.extensions.subjectKeyIdentifier
+    let leaf = try Certificate(
+      version: .v3, serialNumber: Certificate.SerialNumber(), publicKey: publicKey,
+      notValidBefore: now - Self.clockSkew,
+      notValidAfter: min(now + validity, certificate.notValidAfter),
+      issuer: certificate.subject,
+      subject: try DistinguishedName {
+        for organization in request.organizations { OrganizationName(organization) }
+        CommonName(request.commonName)
+      },
+      signatureAlgorithm: .ecdsaWithSHA256,
+      extensions: try Certificate.Extensions {
+        Critical(BasicConstraints.notCertificateAuthority)
+        Critical(KeyUsage(digitalSignature: true))
+        try ExtendedKeyUsage(usages)
+        if !names.isEmpty { SubjectAlternativeNames(names) }
+        SubjectKeyIdentifier(hash: publicKey)
+        if let issuerKey { AuthorityKeyIdentifier(keyIdentifier: issuerKey.keyIdentifier) }
+      },
+      issuerPrivateKey: Certificate.PrivateKey(key))
+    return (leaf, leafKey)
+  }
+
+  /// The 4 or 16 bytes of a numeric address, or nil for a name.
+  static func addressBytes(_ text: String) -> [UInt8]? {
+    var v4 = in_addr()
+    if inet_pton(AF_INET, text, &v4) == 1 { return withUnsafeBytes(of: v4) { Array($0) } }
+    var v6 = in6_addr()
+    if inet_pton(AF_INET6, text, &v6) == 1 { return withUnsafeBytes(of: v6) { Array($0) } }
+    return nil
+  }
+}
