@@ -74,7 +74,7 @@ let package = Package(
     .target(name: "Persistence", dependencies: ["Primitives", "Raft", "CLZ4"], swiftSettings: fast),
     .target(
       name: "HTTP2", dependencies: ["Primitives", nioCore, nioPosix, nioSSL], swiftSettings: fast),
-    .target(name: "EtcdProto", dependencies: [protobuf]),
+    .target(name: "EtcdProto", dependencies: [protobuf], exclude: ["Protos"]),
     .target(name: "KubeAPI", dependencies: ["Primitives"], swiftSettings: strict),
 
     // MARK: L4
