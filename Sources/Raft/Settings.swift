@@ -40,8 +40,8 @@ public struct Limits: Sendable {
   public var waitingReads = 65_536
   /// Read rounds that are sent and not confirmed; later reads wait and share the next round.
   public var readRoundsInFlight = 4
-  /// Members in one list of a membership.
-  public var members = 64
+  /// Members in one list of a membership, and steps in one change. Fixed, because formats depend on it.
+  public static let members = 64
 
   public init() {}
 }
