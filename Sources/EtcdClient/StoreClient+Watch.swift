@@ -1,0 +1,134 @@
+import Primitives
+import Synchronization
+
+extension StoreClient {
+  /// A way to ask a running watch how far it has come.
+  public final class ProgressRequester: Sendable {
+    private let stream = Mutex<(any CallStream)?>(nil)
+
+    public init() {}
+
+    func attach(_ new: (any CallStream)?) { stream.withLock { $0 = new } }
+
+    /// Asks for a `.progress` update; nothing happens while the watch is being opened again.
+    public func request() async {
+      guard let current = stream.withLock({ $0 }) else { return }
+      // A failure shows at the stream's reading end.
+      do throws(StoreError) { try await current.send([0x1A, 0x00]) } catch {}
+    }
+  }
+
+  /// Watches keys until the surrounding task is cancelled or the watch can't go on.
+  ///
+  /// Updates are delivered one at a time; the next is read when `deliver` returns. Broken streams are
+  /// opened again where they ended, on another endpoint if need be.
+  ///
+  /// - Parameters:
+  ///   - revision: the first revision wanted.
+  ///   - progress: lets the caller ask how far the watch has come.
+  /// - Throws: `.compacted` where changes wanted were compacted away, and whatever `deliver` throws.
+  public func watch(
+    _ range: StoreRange, from revision: Revision, progress: ProgressRequester? = nil,
+    deliver: (StoreUpdate) async throws -> Void
+  ) async throws {
+    var next = revision
+    var failures = 0
+    while true {
+      try Task.checkCancellation()
+      do {
+        try await watchOnce(range, next: &next, progress: progress, failures: &failures, deliver)
+      } catch let error as StoreError {
+        switch error.code {
+        case .compacted, .cancelled: throw error
+        default: break
+        }
+      }
+      progress?.attach(nil)
+      failures += 1
+      // The first attempt follows at once; then a pause that grows to a second.
+      if failures > 1 {
+        try await Task.sleep(for: min(.seconds(1), limits.retryPause * (failures - 1)))
+      }
+    }
+  }
+
+  /// Opens one stream and delivers from it until it ends.
+  private func watchOnce(
+    _ range: StoreRange, next: inout Revision, progress: ProgressRequester?, failures: inout Int,
+    _ deliver: (StoreUpdate) async throws -> Void
+  ) async throws {
+    let transport = try await connection()
+    let stream: any CallStream
+    do throws(StoreError) {
+      stream = try await transport.open("/etcdserverpb.Watch/Watch", timeout: limits.attemptTimeout)
+      try await stream.send(StoreMessages.watch(range, from: next, wantsPrevious: true))
+    } catch {
+      discard(transport)
+      throw error
+    }
+    defer { stream.cancel() }
+    let watchdog = SilenceWatchdog(stream: stream, limit: limits.watchSilence)
+    defer { watchdog.stop() }
+    do {
+      while let bytes = try await stream.next() {
+        watchdog.heard()
+        let message = try StoreMessages.watchMessage(bytes)
+        if message.isCancelled {
+          if message.compactRevision > .zero {
+            throw StoreError(
+              .compacted, "the watch's start \(next) was compacted",
+              compactRevision: message.compactRevision)
+          }
+          throw StoreError(.unavailable, "the watch was cancelled: \(message.cancelReason)")
+        }
+        failures = 0
+        if message.isCreated {
+          progress?.attach(stream)
+          continue
+        }
+        if message.changes.isEmpty {
+          // The header's revision is also sent with other answers; only an answer without changes
+          // promises that everything up to it was delivered.
+          if message.revision.next > next { next = message.revision.next }
+          try await deliver(.progress(message.revision))
+        } else {
+          if let last = message.changes.last { next = last.record.modRevision.next }
+          try await deliver(.changes(message.changes))
+        }
+      }
+    } catch let error as StoreError {
+      if error.code == .unavailable || error.code == .unknownOutcome { discard(transport) }
+      throw error
+    }
+  }
+}
+
+/// Asks a silent stream for progress and cuts it where it stays silent, so that a frozen member can't
+/// hold a watch for ever.
+private final class SilenceWatchdog: Sendable {
+  private let heardAnything = Atomic<Bool>(true)
+  private let task: Mutex<Task<Void, Never>?> = Mutex(nil)
+
+  init(stream: any CallStream, limit: Duration) {
+    task.withLock {
+      $0 = Task { [weak self] in
+        var asked = false
+        while (try? await Task.sleep(for: limit / 2)) != nil {
+          guard let self else { return }
+          if self.heardAnything.exchange(false, ordering: .relaxed) {
+            asked = false
+          } else if asked {
+            stream.cancel()
+            return
+          } else {
+            asked = true
+            do throws(StoreError) { try await stream.send([0x1A, 0x00]) } catch { return }
+          }
+        }
+      }
+    }
+  }
+
+  func heard() { heardAnything.store(true, ordering: .relaxed) }
+  func stop() { task.withLock { $0?.cancel() } }
+}
