@@ -31,8 +31,8 @@
 // message field that occurs twice is merged; numbers are truncated to their type; unknown fields are
 // skipped, and remembered as `hasUnknownFields`. Where this is stricter, it is so that two members
 // cannot read the same bytes differently: a known field with a wrong wire type is an error (etcd's own
-// decoder says so too), groups are refused, and a nested transaction or an operation's response must
-// stand in one piece, since a view can't borrow two slices for one field.
+// decoder says so too), groups and varints of more than 64 bits are refused, and a message that holds
+// repeated messages must stand in one piece, since a view can't borrow two slices for one field.
 //
 // What is left out: extensions, maps, packed fields other than watch filters, and text validation.
 // The only texts in these messages are written by servers, and clients get them as bytes.
@@ -75,8 +75,8 @@ public struct FieldReader {
       offset &+= 1
     } else {
       let wide = try longVarint()
-      // 29 bits of field number and three of wire type.
-      guard wide <= UInt64(UInt32.max) else { throw .malformedTag }
+      // 29 bits of field number and three of wire type, which five bytes have room for.
+      guard wide <= UInt64(UInt32.max), offset &- fieldStart <= 5 else { throw .malformedTag }
       tag = UInt32(truncatingIfNeeded: wide)
     }
     guard tag >= 8 else { throw .malformedTag }
