@@ -73,7 +73,7 @@ public enum EtcdError: UInt8, Error, Hashable, Sendable, CaseIterable, CustomStr
   public var description: String { text }
 
   /// The gRPC status.
-  public var status: GRPCStatus { Self.table[Int(rawValue)].status }
+  public var status: Status { Self.table[Int(rawValue)].status }
 
   /// The text that follows the status.
   public var text: String { Self.table[Int(rawValue)].text }
@@ -84,7 +84,7 @@ public enum EtcdError: UInt8, Error, Hashable, Sendable, CaseIterable, CustomStr
     self = found
   }
 
-  private typealias Row = (error: EtcdError, status: GRPCStatus, text: String)
+  private typealias Row = (error: EtcdError, status: Status, text: String)
 
   /// In the order of the cases; a test holds it to that.
   private static let table: [Row] = [
@@ -192,23 +192,26 @@ public enum EtcdError: UInt8, Error, Hashable, Sendable, CaseIterable, CustomStr
   static var tableIsInOrder: Bool { table.map(\.error) == Array(allCases) }
 }
 
-/// The status codes of gRPC. Source: the gRPC specification, `statuscodes.md`.
-public enum GRPCStatus: UInt8, Hashable, Sendable, CaseIterable {
-  case ok = 0
-  case cancelled = 1
-  case unknown = 2
-  case invalidArgument = 3
-  case deadlineExceeded = 4
-  case notFound = 5
-  case alreadyExists = 6
-  case permissionDenied = 7
-  case resourceExhausted = 8
-  case failedPrecondition = 9
-  case aborted = 10
-  case outOfRange = 11
-  case unimplemented = 12
-  case `internal` = 13
-  case unavailable = 14
-  case dataLoss = 15
-  case unauthenticated = 16
+extension EtcdError {
+  /// gRPC's status codes, by their numbers on the wire. Source: the gRPC specification,
+  /// `statuscodes.md`.
+  public enum Status: UInt8, Hashable, Sendable, CaseIterable {
+    case ok = 0
+    case cancelled = 1
+    case unknown = 2
+    case invalidArgument = 3
+    case deadlineExceeded = 4
+    case notFound = 5
+    case alreadyExists = 6
+    case permissionDenied = 7
+    case resourceExhausted = 8
+    case failedPrecondition = 9
+    case aborted = 10
+    case outOfRange = 11
+    case unimplemented = 12
+    case `internal` = 13
+    case unavailable = 14
+    case dataLoss = 15
+    case unauthenticated = 16
+  }
 }
