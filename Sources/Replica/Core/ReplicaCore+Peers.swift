@@ -1,0 +1,31 @@
+import Primitives
+import Raft
+
+extension ReplicaCore {
+  /// Takes a message of another member.
+  public mutating func receive(_ message: PeerMessage, from peer: NodeID) {
+    guard failure == nil else { return }
+    switch message {
+    case .raft(let message):
+      // A connection speaks for one member; a message that claims another sender is dropped.
+      guard message.from == peer, message.to == identity.member else { return }
+      raft.receive(message)
+    case .forward(let payload):
+      receiveForwarded(payload, from: peer)
+    case .forwardRefused(let sequence):
+      receiveForwardRefused(firstSequence: sequence)
+    case .leaseQuery(let id, let lease, let renew):
+      receiveLeaseQuery(id: id, lease: lease, renew: renew, from: peer)
+    case .leaseAnswer(let id, let time):
+      if peer == leader { leaseQueries.answer(id, time, into: &effects) }
+    case .snapshotChunk(let chunk):
+      receiveSnapshotChunk(chunk, from: peer)
+    case .snapshotProgress(let index, let offset, let accepted):
+      receiveSnapshotProgress(index: index, offset: offset, accepted: accepted, from: peer)
+    }
+  }
+
+  public mutating func transferLeadership(to target: NodeID) {
+    raft.transferLeadership(to: target)
+  }
+}

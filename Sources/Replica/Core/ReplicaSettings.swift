@@ -1,0 +1,39 @@
+import Primitives
+import Raft
+
+/// What an operator sets of a member, with etcd's defaults.
+public struct ReplicaSettings: Sendable {
+  public var heartbeatInterval = Duration.milliseconds(100)
+  public var electionTimeout = Duration.milliseconds(1000)
+  /// How often a snapshot is taken, in log entries; nil lets the size of the log decide.
+  public var snapshotCount: UInt64?
+  public var name = "default"
+  public var clientURLs: [String] = []
+  /// Raft's own bounds; ticks are set from the intervals above.
+  public var raftLimits = Raft.Limits()
+
+  public init() {}
+
+  /// How long a request may take before its client hears that its outcome is unknown: etcd's rule of five
+  /// seconds for a slow disk and two elections.
+  public var requestTimeout: Duration { .seconds(5) + electionTimeout * 2 }
+
+  /// The log since the last snapshot that calls for the next: at least this.
+  public static let snapshotLogBytes: UInt64 = 256 << 20
+  /// The log that stays behind a snapshot, so that a member that was away briefly gets entries.
+  public static let keptLogBytes: UInt64 = 256 << 20
+}
+
+extension ReplicaSettings {
+  /// Raft's settings: one tick a heartbeat.
+  var raft: Raft.Settings {
+    var settings = Raft.Settings()
+    settings.heartbeatTicks = 1
+    let heartbeat = heartbeatInterval.wholeNanoseconds
+    settings.electionTicks = max(
+      2, Int(clamping: electionTimeout.wholeNanoseconds / max(heartbeat, 1)))
+    settings.diskStallTicks = settings.electionTicks * 3
+    settings.limits = raftLimits
+    return settings
+  }
+}

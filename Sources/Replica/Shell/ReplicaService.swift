@@ -1,0 +1,229 @@
+import Glibc
+import MVCC
+import Persistence
+import Primitives
+import Raft
+import Synchronization
+
+/// One member, running: `ReplicaCore` with threads, a clock, a disk and a network.
+///
+/// - The *writer* owns the core. It sleeps until its inbox has something or a tick is due, takes all there
+///   is, pumps once, and carries out the effects.
+/// - The *log* thread performs one write after the other and does nothing else.
+/// - The *background* thread prepares segments and reads entries that left memory.
+/// - The *snapshot* thread writes, sends and loads snapshots, which may take seconds.
+///
+/// Every method may be called from any thread and returns at once.
+public final class ReplicaService: PeerReceiver {
+  /// What a caller wants of the writer.
+  private enum Item: Sendable {
+    case submit(ProposalBatch)
+    case read(token: UInt64, sink: any ReplySink)
+    case watch(WatchRequest, token: UInt64, sink: any ReplySink)
+    case cancelWatch(WatcherID)
+    case progress(token: UInt64, sink: any ReplySink)
+    case lease(LeaseID, renew: Bool, token: UInt64, sink: any ReplySink)
+    case transferLeadership(to: NodeID)
+    case peer([PeerMessage], from: NodeID)
+    case connectionLost(NodeID)
+    case logWritten(DiskResult)
+    case background(BackgroundResult)
+  }
+
+  private struct Published {
+    var view: StoreView
+    var status: ReplicaStatus
+  }
+
+  public let identity: ClusterIdentity
+  private let inbox = ThreadInbox<Item>()
+  private let logJobs = ThreadInbox<DiskJob>()
+  private let backgroundTasks = ThreadInbox<BackgroundTask>()
+  private let snapshotTasks = ThreadInbox<BackgroundTask>()
+  private let published: Mutex<Published>
+  private let failure = Mutex<ReplicaFailure?>(nil)
+  private let threads = Mutex<[Thread]>([])
+  private let onWarning: @Sendable (String) -> Void
+  private let onFailure: @Sendable (ReplicaFailure) -> Void
+
+  /// Starts the member's threads.
+  ///
+  /// - Parameters:
+  ///   - core: the recovered member; the writer's from now on.
+  ///   - disk: where its files are.
+  ///   - sender: carries messages to the other members.
+  ///   - onWarning: called with what an operator should read.
+  ///   - onFailure: called once, on the writer's thread, if the member must stop.
+  public init(
+    core: consuming ReplicaCore, disk: ReplicaDisk, sender: any PeerSender,
+    onWarning: @escaping @Sendable (String) -> Void,
+    onFailure: @escaping @Sendable (ReplicaFailure) -> Void
+  ) {
+    identity = core.identity
+    published = Mutex(Published(view: core.view, status: core.currentStatus()))
+    self.onWarning = onWarning
+    self.onFailure = onFailure
+    let box = CoreBox(core)
+    threads.withLock { threads in
+      threads.append(Thread(named: "log") { [self] in runLog(disk) })
+      threads.append(
+        Thread(named: "background") { [self] in runTasks(backgroundTasks, disk) })
+      threads.append(Thread(named: "snapshot") { [self] in runTasks(snapshotTasks, disk) })
+      threads.append(Thread(named: "writer") { [self] in runWriter(box, sender) })
+    }
+  }
+
+  // MARK: Reading without the writer
+
+  /// The published root: everything this member has applied and told of.
+  public var view: StoreView { published.withLock { $0.view } }
+  public var status: ReplicaStatus { published.withLock { $0.status } }
+
+  // MARK: Asking the writer
+
+  /// Takes commands of one event loop; they are answered through the batch's sink.
+  public func submit(_ batch: ProposalBatch) {
+    if !inbox.append(.submit(batch)) {
+      batch.sink.deliver(batch.tokens.map { Reply(token: $0, outcome: .failed(.stopped)) })
+    }
+  }
+
+  /// Asks for a view that holds everything acknowledged before this call: `.readable`.
+  public func requestRead(token: UInt64, sink: any ReplySink) {
+    ask(.read(token: token, sink: sink), token: token, sink: sink)
+  }
+
+  /// Sets up a watcher: `.watching`, `.watchBehind` or `.watchCompacted`.
+  public func watch(_ request: WatchRequest, token: UInt64, sink: any ReplySink) {
+    ask(.watch(request, token: token, sink: sink), token: token, sink: sink)
+  }
+
+  /// Ends a watcher. Events that were on their way may still arrive.
+  public func cancelWatch(_ id: WatcherID) { inbox.append(.cancelWatch(id)) }
+
+  /// Asks for `.progress`, which comes behind every event up to its revision.
+  public func requestProgress(token: UInt64, sink: any ReplySink) {
+    ask(.progress(token: token, sink: sink), token: token, sink: sink)
+  }
+
+  /// Gives a lease its whole time again: `.leaseTime`.
+  public func keepAlive(lease: LeaseID, token: UInt64, sink: any ReplySink) {
+    ask(.lease(lease, renew: true, token: token, sink: sink), token: token, sink: sink)
+  }
+
+  /// Asks for what is left of a lease: `.leaseTime`.
+  public func leaseTime(lease: LeaseID, token: UInt64, sink: any ReplySink) {
+    ask(.lease(lease, renew: false, token: token, sink: sink), token: token, sink: sink)
+  }
+
+  /// Hands leadership to another voter, if this member leads. Success shows in `status`.
+  public func transferLeadership(to member: NodeID) {
+    inbox.append(.transferLeadership(to: member))
+  }
+
+  private func ask(_ item: Item, token: UInt64, sink: any ReplySink) {
+    if !inbox.append(item) { sink.deliver([Reply(token: token, outcome: .failed(.stopped))]) }
+  }
+
+  // MARK: From the network
+
+  public func receive(_ messages: [PeerMessage], from peer: NodeID) {
+    inbox.append(.peer(messages, from: peer))
+  }
+
+  public func connectionLost(to peer: NodeID) { inbox.append(.connectionLost(peer)) }
+
+  // MARK: Stopping
+
+  /// Stops the threads, in the order in which they feed each other, and waits for them.
+  public func stop() {
+    inbox.close()
+    logJobs.close()
+    backgroundTasks.close()
+    snapshotTasks.close()
+    for thread in threads.withLock({ $0 }) { thread.join() }
+  }
+
+  // MARK: The threads
+
+  /// Carries the core into the writer's thread.
+  private final class CoreBox: @unchecked Sendable {
+    // Written once before the writer starts, and touched by nobody else after.
+    var core: ReplicaCore
+    init(_ core: consuming ReplicaCore) { self.core = core }
+  }
+
+  private func runWriter(_ box: CoreBox, _ sender: any PeerSender) {
+    while let items = inbox.take(until: box.core.hasMaintenance ? .origin : box.core.nextDeadline) {
+      box.core.advance(to: MonotonicClock.now)
+      for item in items { handle(item, &box.core) }
+      box.core.pump()
+      perform(box.core.takeEffects(), sender)
+      if let failure = box.core.failure {
+        inbox.close()
+        refuseRest()
+        onFailure(failure)
+        return
+      }
+    }
+  }
+
+  private func handle(_ item: Item, _ core: inout ReplicaCore) {
+    switch item {
+    case .submit(let batch): core.submit(batch)
+    case .read(let token, let sink): core.requestRead(token: token, sink: sink)
+    case .watch(let request, let token, let sink): core.watch(request, token: token, sink: sink)
+    case .cancelWatch(let id): core.cancelWatch(id)
+    case .progress(let token, let sink): core.requestProgress(token: token, sink: sink)
+    case .lease(let lease, let renew, let token, let sink):
+      core.queryLease(lease, renew: renew, token: token, sink: sink)
+    case .transferLeadership(let target): core.transferLeadership(to: target)
+    case .peer(let messages, let peer):
+      for message in messages { core.receive(message, from: peer) }
+    case .connectionLost(let peer): core.connectionLost(to: peer)
+    case .logWritten(let result): core.logWritten(result)
+    case .background(let result): core.backgroundFinished(result)
+    }
+  }
+
+  private func perform(_ effects: consuming Effects, _ sender: any PeerSender) {
+    // The disk and the peers first: they take longest, and neither can answer before this returns to the
+    // inbox. Then what readers see, then the answers that rely on it.
+    if let job = effects.log { logJobs.append(job) }
+    if !effects.sends.isEmpty { sender.send(effects.sends) }
+    if let (view, status) = effects.published {
+      published.withLock { $0 = Published(view: view, status: status) }
+    }
+    for delivery in effects.deliveries { delivery.sink.deliver(delivery.replies) }
+    for task in effects.background {
+      (task.concernsSnapshots ? snapshotTasks : backgroundTasks).append(task)
+    }
+    for warning in effects.warnings { onWarning(warning) }
+  }
+
+  private func refuseRest() {
+    for item in inbox.take(until: .origin) ?? [] {
+      switch item {
+      case .submit(let batch):
+        batch.sink.deliver(batch.tokens.map { Reply(token: $0, outcome: .failed(.stopped)) })
+      case .read(let token, let sink), .watch(_, let token, let sink),
+        .progress(let token, let sink), .lease(_, _, let token, let sink):
+        sink.deliver([Reply(token: token, outcome: .failed(.stopped))])
+      case .cancelWatch, .transferLeadership, .peer, .connectionLost, .logWritten, .background:
+        break
+      }
+    }
+  }
+
+  private func runLog(_ disk: ReplicaDisk) {
+    while let jobs = logJobs.take(until: nil) {
+      for job in jobs { inbox.append(.logWritten(disk.perform(job))) }
+    }
+  }
+
+  private func runTasks(_ queue: ThreadInbox<BackgroundTask>, _ disk: ReplicaDisk) {
+    while let tasks = queue.take(until: nil) {
+      for task in tasks { inbox.append(.background(disk.perform(task))) }
+    }
+  }
+}
