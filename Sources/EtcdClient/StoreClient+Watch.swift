@@ -2,33 +2,15 @@ import Primitives
 import Synchronization
 
 extension StoreClient {
-  /// A way to ask a running watch how far it has come.
-  public final class ProgressRequester: Sendable {
-    private let stream = Mutex<(any CallStream)?>(nil)
-
-    public init() {}
-
-    func attach(_ new: (any CallStream)?) { stream.withLock { $0 = new } }
-
-    /// Asks for a `.progress` update; nothing happens while the watch is being opened again.
-    public func request() async {
-      guard let current = stream.withLock({ $0 }) else { return }
-      // A failure shows at the stream's reading end.
-      do throws(StoreError) { try await current.send([0x1A, 0x00]) } catch {}
-    }
-  }
-
   /// Watches keys until the surrounding task is cancelled or the watch can't go on.
   ///
   /// Updates are delivered one at a time; the next is read when `deliver` returns. Broken streams are
   /// opened again where they ended, on another endpoint if need be.
   ///
-  /// - Parameters:
-  ///   - revision: the first revision wanted.
-  ///   - progress: lets the caller ask how far the watch has come.
+  /// - Parameter revision: the first revision wanted.
   /// - Throws: `.compacted` where changes wanted were compacted away, and whatever `deliver` throws.
   public func watch(
-    _ range: StoreRange, from revision: Revision, progress: ProgressRequester? = nil,
+    _ range: StoreRange, from revision: Revision,
     deliver: (StoreUpdate) async throws -> Void
   ) async throws {
     var next = revision
@@ -36,14 +18,13 @@ extension StoreClient {
     while true {
       try Task.checkCancellation()
       do {
-        try await watchOnce(range, next: &next, progress: progress, failures: &failures, deliver)
+        try await watchOnce(range, next: &next, failures: &failures, deliver)
       } catch let error as StoreError {
         switch error.code {
         case .compacted, .cancelled: throw error
         default: break
         }
       }
-      progress?.attach(nil)
       failures += 1
       // The first attempt follows at once; then a pause that grows to a second.
       if failures > 1 {
@@ -54,7 +35,7 @@ extension StoreClient {
 
   /// Opens one stream and delivers from it until it ends.
   private func watchOnce(
-    _ range: StoreRange, next: inout Revision, progress: ProgressRequester?, failures: inout Int,
+    _ range: StoreRange, next: inout Revision, failures: inout Int,
     _ deliver: (StoreUpdate) async throws -> Void
   ) async throws {
     let transport = try await connection()
@@ -82,13 +63,9 @@ extension StoreClient {
           throw StoreError(.unavailable, "the watch was cancelled: \(message.cancelReason)")
         }
         failures = 0
-        if message.isCreated {
-          progress?.attach(stream)
-          continue
-        }
+        if message.isCreated || message.isRequestedProgress { continue }
         if message.changes.isEmpty {
-          // The header's revision is also sent with other answers; only an answer without changes
-          // promises that everything up to it was delivered.
+          // The notifications that a server sends by itself: everything up to here was delivered.
           if message.revision.next > next { next = message.revision.next }
           try await deliver(.progress(message.revision))
         } else {

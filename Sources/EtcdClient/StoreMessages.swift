@@ -114,6 +114,9 @@ enum StoreMessages {
   /// One message of a watch stream, copied out.
   struct WatchMessage {
     var revision: Revision
+    /// An answer to a progress request: sent for the stream as a whole. Before 3.5.8 etcd sent it even
+    /// while changes were still waiting, so it proves that the stream lives and nothing else.
+    var isRequestedProgress: Bool
     var isCreated: Bool
     var isCancelled: Bool
     var cancelReason: String
@@ -124,7 +127,8 @@ enum StoreMessages {
   static func watchMessage(_ bytes: [UInt8]) throws(StoreError) -> WatchMessage {
     try decode(bytes) { (response: WatchResponse) throws(StoreError) in
       WatchMessage(
-        revision: Revision(response.header?.revision ?? 0), isCreated: response.created,
+        revision: Revision(response.header?.revision ?? 0),
+        isRequestedProgress: response.watchID == -1, isCreated: response.created,
         isCancelled: response.canceled,
         cancelReason: String(decoding: response.cancelReason, as: UTF8.self),
         compactRevision: Revision(response.compactRevision),

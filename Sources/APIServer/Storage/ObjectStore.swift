@@ -25,10 +25,4 @@ extension ObjectStore {
   }
 }
 
-extension StoreClient: ObjectStore {
-  public func watch(
-    _ range: StoreRange, from revision: Revision, deliver: (StoreUpdate) async throws -> Void
-  ) async throws {
-    try await watch(range, from: revision, progress: nil, deliver: deliver)
-  }
-}
+extension StoreClient: ObjectStore {}

@@ -18,7 +18,8 @@ public final class StoredObject: Sendable {
   let name: String
   let uid: String
   let revision: Revision
-  let labels: [String: String]
+  /// `metadata.labels`, or null.
+  let labels: Value
   /// What field selectors may ask for besides name and namespace.
   let fields: [String: String]
   /// The object as clients read it, resourceVersion included.
@@ -41,9 +42,7 @@ public final class StoredObject: Sendable {
     namespace = metadata["namespace"].string ?? ""
     uid = metadata["uid"].string ?? ""
     revision = record.revision
-    var labels: [String: String] = [:]
-    for member in metadata["labels"].members { labels[member.key] = member.value.string ?? "" }
-    self.labels = labels
+    labels = metadata["labels"]
     self.fields = fields(value)
     json = Self.splice(record.value, at: offset, revision: record.revision)
   }
