@@ -209,7 +209,11 @@ extension RaftCore {
     case .probe: peers[position].becomeReplicate()
     case .snapshot:
       // What it has now is enough to go on with the log.
-      if match.next >= log.firstIndex { peers[position].becomeReplicate() }
+      if match.next >= log.firstIndex {
+        peers[position].becomeReplicate()
+      } else {
+        peers[position].next = match.next
+      }
     case .replicate:
       peers[position].window.remove(through: match)
       if peers[position].next <= match { peers[position].next = match.next }

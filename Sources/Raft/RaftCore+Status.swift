@@ -54,7 +54,8 @@ extension RaftCore {
     guard role == .leader else { return }
     // Leaders: match < next ≤ lastIndex + 1, sentCommit ≤ commit, echoed ≤ last round.
     invariant(persistence.durableTerm == term, "leads in a term that is not durable")
-    invariant(log.term(at: termStart) == term, "leads without an entry of its own")
+    invariant(
+      log.lastTerm == term && termStart <= log.lastIndex, "leads without an entry of its own")
     invariant(uncommittedBytes == log.cost(from: commit.next), "uncommitted bytes are miscounted")
     for peer in peers {
       invariant(peer.match < peer.next, "a peer lacks what it has")
