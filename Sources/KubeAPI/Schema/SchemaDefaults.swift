@@ -186,7 +186,10 @@ extension SchemaDefaults {
       if type != "ExternalName" { spec.setDefault("internalTrafficPolicy", to: "Cluster") }
       if type == "LoadBalancer" { spec.setDefault("allocateLoadBalancerNodePorts", to: true) }
     },
-    "core.v1.ServicePort": { port in port.setDefault("targetPort", to: port["port"]) },
+    "core.v1.ServicePort": { port in
+      let own = port["port"]
+      port.setDefault("targetPort", to: own)
+    },
     "apps.v1.DeploymentStrategy": { strategy in
       guard strategy["type"] == "RollingUpdate" else { return }
       strategy["rollingUpdate"].setDefault("maxUnavailable", to: "25%")
