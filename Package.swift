@@ -136,7 +136,7 @@ let package = Package(
       dependencies: [
         "Primitives", "Raft", "MVCC", "Persistence", "Replica", "PeerTransport", "EtcdServer",
         "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent", "KubeAPI", "KubeClient",
-        "HTTPServer", "CLinux", arguments, logging, nioCore, nioPosix,
+        "HTTPServer", "CLinux", arguments, logging, crypto, nioCore, nioPosix,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -150,8 +150,12 @@ let package = Package(
 
     // MARK: Test libraries
     .target(
+      name: "SimulatedStorage", dependencies: ["Primitives", "Persistence"], swiftSettings: fast),
+    .target(
       name: "Simulator",
-      dependencies: ["Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica"],
+      dependencies: [
+        "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "SimulatedStorage",
+      ],
       swiftSettings: fast),
     .target(name: "TestKit", path: "Tests/TestKit", swiftSettings: strict),
 
@@ -168,7 +172,8 @@ let package = Package(
       name: "MVCCTests", dependencies: ["Primitives", "EtcdWire", "MVCC", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "PersistenceTests", dependencies: ["Primitives", "Raft", "Persistence", "TestKit"],
+      name: "PersistenceTests",
+      dependencies: ["Primitives", "Raft", "Persistence", "SimulatedStorage", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
       name: "HTTP2Tests", dependencies: ["Primitives", "HTTP2", nioCore, nioPosix, nioEmbedded],

@@ -132,6 +132,7 @@ extension WriteAheadLog {
     }
     appends.removeFirst()
     recycle(append.buffer)
+    durableGeneration = append.generation
     if let base = append.base { durableIndex = base }
     if let range = append.entries { durableIndex = range.upperBound }
     // What a later batch replaces isn't the log's any more, though that batch is still on its way.

@@ -16,10 +16,9 @@ extension WriteAheadLog {
   mutating func releaseSegments() {
     // Until a batch that replaces entries is on disk, the log without it needs what it replaces.
     if appends.contains(where: { $0.replaces }) { return }
-    let oldestInFlight = appends.first?.generation ?? .max
     while segments.count > 1 {
       let segment = segments[0]
-      if segment.generation >= oldestInFlight { return }
+      if segment.generation >= durableGeneration { return }
       // Extents ascend by index and by segment alike, so the segment's own come first.
       let own = extents.prefix { $0.generation == segment.generation }
       if let last = own.last?.last, last > releasable { return }

@@ -119,7 +119,8 @@ extension WriteAheadLog {
       segments: [Segment(path: path, generation: 1, capacity: header.capacity)],
       writeOffset: UInt64(SegmentHeader.size), chain: 0, extents: [], lastIndex: snapshotIndex,
       lastTerm: snapshotTerm, durableIndex: snapshotIndex, hardState: hardState,
-      releasable: .zero, nextTicket: 0, appends: [], maintenance: nil, buffers: [], failure: nil,
+      releasable: .zero, durableGeneration: 1, nextTicket: 0, appends: [], maintenance: nil,
+      buffers: [], failure: nil,
       spares: spares, nextFile: nextFile, removals: recovery.removals, preparationFailure: nil)
     return (
       log,
@@ -145,7 +146,8 @@ extension WriteAheadLog {
       writeOffset: recovery.writeOffset, chain: recovery.chain, extents: recovery.extents,
       lastIndex: recovery.last.index, lastTerm: recovery.last.term,
       durableIndex: recovery.last.index, hardState: recovery.hardState, releasable: .zero,
-      nextTicket: 0, appends: [], maintenance: nil, buffers: [], failure: nil,
+      durableGeneration: recovery.segments.last?.header.generation ?? 0, nextTicket: 0, appends: [],
+      maintenance: nil, buffers: [], failure: nil,
       spares: recovery.spares, nextFile: recovery.nextFile, removals: recovery.removals,
       preparationFailure: nil)
     let kept = min(recovery.settings.maximumSpareSegments, log.spares.count)

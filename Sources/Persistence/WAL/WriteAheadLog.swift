@@ -128,11 +128,12 @@ public struct WriteAheadLog: Sendable {
   public internal(set) var durableIndex: LogIndex
   /// The latest hard state handed out to be written.
   public internal(set) var hardState: HardState
-  /// A base that recovery found necessary: a snapshot has overtaken the log.
-  var pendingBase: (index: LogIndex, term: Term)?
 
   /// Entries through here may go.
   var releasable: LogIndex
+  /// The newest segment that is known to hold a batch on disk, and so the header that makes older
+  /// segments' hard state superfluous.
+  var durableGeneration: UInt64
 
   // MARK: Jobs
 
