@@ -74,6 +74,9 @@ let package = Package(
     .target(name: "Persistence", dependencies: ["Primitives", "Raft", "CLZ4"], swiftSettings: fast),
     .target(
       name: "HTTP2", dependencies: ["Primitives", nioCore, nioPosix, nioSSL], swiftSettings: fast),
+    .target(
+      name: "HTTP1Client",
+      dependencies: [nioCore, nioPosix, nioHTTP1, nioSSL], swiftSettings: strict),
     .target(name: "EtcdProto", dependencies: [protobuf], exclude: ["Protos"]),
     .target(name: "KubeAPI", dependencies: ["Primitives"], swiftSettings: strict),
 
@@ -91,7 +94,7 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "KubeClient",
-      dependencies: ["Primitives", "KubeAPI", "HTTP2", nioCore, nioPosix, nioSSL, logging, yams],
+      dependencies: ["Primitives", "KubeAPI", "HTTP1Client", nioCore, nioPosix, nioSSL, logging, yams],
       swiftSettings: strict),
 
     // MARK: L5, the store's shell and the orchestrator

@@ -11,6 +11,7 @@ import Testing
     "MVCC": ["Primitives", "EtcdWire"],
     "Persistence": ["Primitives", "Raft", "CLZ4"],
     "HTTP2": ["Primitives", "NIOCore", "NIOPosix", "NIOSSL", "NIOTLS"],
+    "HTTP1Client": ["NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL"],
     "EtcdProto": ["SwiftProtobuf", "Foundation"],
     "KubeAPI": ["Primitives"],
     "Replica": [
@@ -24,7 +25,7 @@ import Testing
       "Primitives", "HTTP2", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "NIOTLS", "Logging",
     ],
     "KubeClient": [
-      "Primitives", "KubeAPI", "HTTP2", "NIOCore", "NIOPosix", "NIOSSL", "Logging", "Yams",
+      "Primitives", "KubeAPI", "HTTP1Client", "NIOCore", "NIOPosix", "NIOSSL", "Logging", "Yams",
     ],
     "PeerTransport": [
       "Primitives", "Raft", "Replica", "NIOCore", "NIOPosix", "Logging", "Synchronization",
@@ -34,7 +35,7 @@ import Testing
       "NIOPosix", "NIOHTTP1", "Logging", "Synchronization", "SwiftProtobuf", "Foundation",
     ],
     "APIServer": [
-      "Primitives", "KubeAPI", "EtcdClient", "EtcdProto", "EtcdWire", "HTTPServer", "HTTP2", "X509",
+      "Primitives", "KubeAPI", "HTTP1Client", "EtcdClient", "EtcdProto", "EtcdWire", "HTTPServer", "HTTP2", "X509",
       "SwiftASN1", "Crypto", "_CryptoExtras", "Yams", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL",
       "NIOTLS", "Logging",
     ],

@@ -50,6 +50,7 @@ public protocol PeerReceiver: AnyObject, Sendable {
 /// Why bytes from a peer are no message.
 public struct PeerMessageError: Error, Sendable, CustomStringConvertible {
   public var description: String
+  public init(description: String) { self.description = description }
 }
 
 extension PeerMessage {

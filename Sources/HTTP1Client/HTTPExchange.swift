@@ -1,0 +1,226 @@
+import NIOCore
+import NIOHTTP1
+
+/// A request to be sent: everything but where it goes.
+public struct OutgoingRequest: Sendable {
+  public var method: String
+  /// Path and query, as they stand in the request line.
+  public var target: String
+  public var headers: [(name: String, value: String)]
+  public var body: [UInt8]
+
+  public init(
+    method: String, target: String, headers: [(name: String, value: String)] = [],
+    body: [UInt8] = []
+  ) {
+    self.method = method
+    self.target = target
+    self.headers = headers
+    self.body = body
+  }
+}
+
+/// A response whose head has arrived.
+public struct IncomingResponse: Sendable {
+  public let status: Int
+  public let headers: [(name: String, value: String)]
+  /// The body as it arrives. Dropping it before its end closes the connection.
+  public let body: ResponseBody
+
+  public func header(_ name: String) -> String? {
+    headers.first { $0.name.lowercased() == name.lowercased() }?.value
+  }
+}
+
+/// The bytes of a response's body, in the pieces in which they came. Can be iterated once.
+///
+/// A reader that is slow stops the connection from being read, so a body never piles up in memory.
+public struct ResponseBody: AsyncSequence, Sendable {
+  public typealias Element = [UInt8]
+
+  typealias Producer = NIOThrowingAsyncSequenceProducer<
+    ByteBuffer, any Error, NIOAsyncSequenceProducerBackPressureStrategies.HighLowWatermark,
+    HTTPExchangeHandler.Demand
+  >
+  let sequence: Producer
+
+  public struct AsyncIterator: AsyncIteratorProtocol {
+    var iterator: Producer.AsyncIterator
+    public mutating func next() async throws -> [UInt8]? {
+      try await iterator.next().map { Array($0.readableBytesView) }
+    }
+  }
+
+  public func makeAsyncIterator() -> AsyncIterator {
+    AsyncIterator(iterator: sequence.makeAsyncIterator())
+  }
+
+  /// The whole body.
+  ///
+  /// - Throws: `HTTPClientError` if it is longer than `limit` bytes.
+  public func collect(limit: Int) async throws -> [UInt8] {
+    var bytes: [UInt8] = []
+    for try await piece in self {
+      guard bytes.count + piece.count <= limit else {
+        throw HTTPClientError(.tooLarge, "the response is longer than \(limit) bytes")
+      }
+      bytes += piece
+    }
+    return bytes
+  }
+}
+
+/// Why a request got no response.
+public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
+  public enum Code: Sendable, Hashable {
+    /// No connection could be made: surely nothing was processed.
+    case cannotConnect
+    /// The connection broke: the request may or may not have been processed.
+    case connectionLost
+    case timedOut
+    case tooLarge
+    case invalid
+  }
+  public var code: Code
+  public var message: String
+  public init(_ code: Code, _ message: String) {
+    self.code = code
+    self.message = message
+  }
+  public var description: String { message }
+}
+
+/// One connection's handler: writes a request, hands its response on, then the next.
+///
+/// Lives on its channel's event loop.
+final class HTTPExchangeHandler: ChannelInboundHandler {
+  typealias InboundIn = HTTPClientResponsePart
+  typealias OutboundOut = HTTPClientRequestPart
+
+  /// Turns the reader's demand into reads of the socket.
+  struct Demand: NIOAsyncSequenceProducerDelegate {
+    let channel: any Channel
+    func produceMore() { channel.read() }
+    func didTerminate() {
+      // Harmless where the body was read to its end: the connection may already serve another request,
+      // so only an exchange that is still open is cut off.
+      let channel = channel
+      channel.eventLoop.execute {
+        if let handler = try? channel.pipeline.syncOperations.handler(type: HTTPExchangeHandler.self) {
+          handler.bodyAbandoned()
+        }
+      }
+    }
+  }
+
+  private enum State {
+    case idle
+    case waitingForHead(CheckedContinuation<IncomingResponse, any Error>)
+    case inBody(ResponseBody.Producer.Source, keepAlive: Bool)
+    case closed
+  }
+
+  private var state = State.idle
+  private let channel: any Channel
+  /// Called when an exchange ended and the connection can take the next.
+  private let becameIdle: () -> Void
+  /// The reader has asked for more than has been given.
+  private var wantsMore = true
+
+  init(channel: any Channel, becameIdle: @escaping () -> Void) {
+    self.channel = channel
+    self.becameIdle = becameIdle
+  }
+
+  func start(
+    _ head: HTTPRequestHead, body: [UInt8],
+    _ continuation: CheckedContinuation<IncomingResponse, any Error>
+  ) {
+    guard case .idle = state, channel.isActive else {
+      continuation.resume(throwing: HTTPClientError(.connectionLost, "the connection was closed"))
+      return
+    }
+    state = .waitingForHead(continuation)
+    channel.write(HTTPClientRequestPart.head(head), promise: nil)
+    if !body.isEmpty {
+      channel.write(HTTPClientRequestPart.body(.byteBuffer(ByteBuffer(bytes: body))), promise: nil)
+    }
+    channel.writeAndFlush(HTTPClientRequestPart.end(nil), promise: nil)
+    channel.read()
+  }
+
+  /// Ends an exchange whose response hasn't come in time.
+  func cancel(_ error: any Error) {
+    if case .waitingForHead(let continuation) = state {
+      state = .closed
+      continuation.resume(throwing: error)
+    }
+    channel.close(promise: nil)
+  }
+
+  private func bodyAbandoned() {
+    if case .inBody = state {
+      state = .closed
+      channel.close(promise: nil)
+    }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    switch (unwrapInboundIn(data), state) {
+    case (.head(let head), .waitingForHead(let continuation)):
+      let producer = ResponseBody.Producer.makeSequence(
+        elementType: ByteBuffer.self, failureType: (any Error).self,
+        backPressureStrategy: .init(lowWatermark: 4, highWatermark: 16), finishOnDeinit: true,
+        delegate: Demand(channel: channel))
+      state = .inBody(producer.source, keepAlive: head.isKeepAlive)
+      wantsMore = true
+      continuation.resume(
+        returning: IncomingResponse(
+          status: Int(head.status.code), headers: head.headers.map { ($0.name, $0.value) },
+          body: ResponseBody(sequence: producer.sequence)))
+    case (.body(let bytes), .inBody(let source, _)):
+      if case .stopProducing = source.yield(bytes) { wantsMore = false }
+    case (.end, .inBody(let source, let keepAlive)):
+      state = keepAlive ? .idle : .closed
+      source.finish()
+      if keepAlive { becameIdle() } else { context.close(promise: nil) }
+    default:
+      context.close(promise: nil)
+    }
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    switch state {
+    case .waitingForHead: context.read()
+    case .inBody: if wantsMore { context.read() }
+    case .idle:
+      // An idle connection is read so that its end is noticed.
+      context.read()
+    case .closed: break
+    }
+    context.fireChannelReadComplete()
+  }
+
+  func read(context: ChannelHandlerContext) {
+    wantsMore = true
+    context.read()
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    fail(HTTPClientError(.connectionLost, "the server closed the connection"))
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    fail(HTTPClientError(.connectionLost, "\(error)"))
+    context.close(promise: nil)
+  }
+
+  private func fail(_ error: HTTPClientError) {
+    switch state {
+    case .waitingForHead(let continuation): continuation.resume(throwing: error)
+    case .inBody(let source, _): source.finish(error)
+    case .idle, .closed: break
+    }
+    state = .closed
+  }
+}
