@@ -1,0 +1,163 @@
+import EtcdWire
+import Primitives
+
+// Who is to hear of what
+// ======================
+//
+// A batch of the log makes thousands of events, and there may be thousands of watchers; most pairs have
+// nothing to do with each other, and where they do, many watchers want the same. So:
+//
+// - Watchers that ask for the same (range, filters, previous or not) form a *group*, and are matched as
+//   one. A delivery names all of them.
+// - Groups are found through an interval index, by the event's key.
+// - An event is encoded when the first group wants it, at most twice (with and without the previous
+//   record), into arrays that all deliveries of the batch share.
+//
+// Events of one revision stay together: a batch holds whole revisions, and a delivery has all of the
+// batch that its watchers want.
+
+/// Some watchers of equal wishes, and what they get of one batch.
+public struct WatchDelivery: Sendable {
+  public var watchers: [WatcherID]
+  public var events: EventRun
+
+  public init(watchers: [WatcherID], events: EventRun) {
+    self.watchers = watchers
+    self.events = events
+  }
+}
+
+/// The watchers that have caught up, and what they wait for. Owned by the writer.
+public struct WatchRegistry {
+  private struct Wish: Hashable {
+    var range: WatchRange
+    var filter: UInt8
+    var wantsPrevious: Bool
+  }
+
+  private struct Group {
+    var wish: Wish
+    let filter: UInt8
+    let wantsPrevious: Bool
+    /// Nil if no key can match.
+    var bounds: IntervalIndex.Bounds?
+    var watchers: [WatcherID]
+    /// What the batch being matched has for this group.
+    var parts: [EventRun.Part] = []
+  }
+
+  private var groups: [Group] = []
+  private var freeGroups: [Int] = []
+  private var groupOfWish: [Wish: Int] = [:]
+  private var groupOfWatcher: [WatcherID: Int] = [:]
+  private var index = IntervalIndex()
+  private var lastID: UInt64 = 0
+
+  public init() {}
+
+  /// How many watchers there are.
+  public var count: Int { groupOfWatcher.count }
+
+  /// Adds a watcher. It gets the events of batches matched from now on. O(log n).
+  public mutating func register(
+    _ range: WatchRange, filter: WatchFilter, wantsPrevious: Bool
+  ) -> WatcherID {
+    lastID += 1
+    let id = WatcherID(rawValue: lastID)
+    let wish = Wish(range: range, filter: filter.rawValue, wantsPrevious: wantsPrevious)
+    if let group = groupOfWish[wish] {
+      groups[group].watchers.append(id)
+      groupOfWatcher[id] = group
+      return id
+    }
+    let new = Group(
+      wish: wish, filter: wish.filter, wantsPrevious: wantsPrevious,
+      bounds: IntervalIndex.Bounds(range), watchers: [id])
+    let group: Int
+    if let free = freeGroups.popLast() {
+      group = free
+      groups[group] = new
+    } else {
+      group = groups.count
+      groups.append(new)
+    }
+    groupOfWish[wish] = group
+    groupOfWatcher[id] = group
+    if let bounds = new.bounds { index.insert(bounds, group) }
+    return id
+  }
+
+  /// Removes a watcher. O(log n + watchers of the same wish).
+  ///
+  /// - Returns: whether there was such a watcher.
+  @discardableResult
+  public mutating func cancel(_ id: WatcherID) -> Bool {
+    guard let group = groupOfWatcher.removeValue(forKey: id) else { return false }
+    if let place = groups[group].watchers.firstIndex(of: id) {
+      groups[group].watchers.remove(at: place)
+    }
+    if groups[group].watchers.isEmpty {
+      if let bounds = groups[group].bounds { index.remove(bounds, group) }
+      groupOfWish[groups[group].wish] = nil
+      freeGroups.append(group)
+    }
+    return true
+  }
+
+  /// Finds out who is to hear of a batch's events.
+  ///
+  /// O(events x (log n + matches)). Deliveries stand in the order in which their groups were first met.
+  ///
+  /// - Parameters:
+  ///   - batch: the events to look at; of one entry, or joined from consecutive ones.
+  ///   - view: the view published after the batch was applied, before any maintenance or later one.
+  public mutating func match(_ batch: EventBatch, in view: StoreView) -> [WatchDelivery] {
+    if batch.isEmpty || groupOfWatcher.isEmpty { return [] }
+    defer { withExtendedLifetime(view.published) {} }
+    let root = view.root
+    var met: [Int] = []
+    var plainBytes: [UInt8] = []
+    var bytesWithPrevious: [UInt8] = []
+    var cursor = root.events(from: batch.after.rawValue &+ 1)
+    var matching: [Int] = []
+    while let record = cursor.record, record.modRevision <= batch.through.rawValue {
+      cursor.advance()
+      matching.removeAll(keepingCapacity: true)
+      index.forEachGroup(containing: record.key) { matching.append($0) }
+      if matching.isEmpty { continue }
+      let unwanted: WatchFilter = record.isTombstone ? .noDelete : .noPut
+      let revision = Revision(record.modRevision)
+      var plain: Range<Int>?
+      var withPrevious: Range<Int>?
+      for group in matching {
+        if groups[group].filter & unwanted.rawValue != 0 { continue }
+        let place: Range<Int>
+        if groups[group].wantsPrevious {
+          place =
+            withPrevious
+            ?? EventRun.encode(
+              record, previous: root.previous(of: record), to: &bytesWithPrevious)
+          withPrevious = place
+        } else {
+          place = plain ?? EventRun.encode(record, previous: nil, to: &plainBytes)
+          plain = place
+        }
+        if groups[group].parts.isEmpty { met.append(group) }
+        EventRun.add(place, revision, to: &groups[group].parts)
+      }
+    }
+
+    var deliveries: [WatchDelivery] = []
+    deliveries.reserveCapacity(met.count)
+    for group in met {
+      deliveries.append(
+        WatchDelivery(
+          watchers: groups[group].watchers,
+          events: EventRun(
+            bytes: groups[group].wantsPrevious ? bytesWithPrevious : plainBytes,
+            parts: groups[group].parts, through: batch.through)))
+      groups[group].parts = []
+    }
+    return deliveries
+  }
+}
