@@ -43,28 +43,30 @@ struct Log: Sendable {
   /// The log that was found on disk.
   init(start: StartState) {
     self.init(after: start.snapshot)
-    guard let first = start.entries.first, let last = start.entries.last else { return }
     let snapshot = start.snapshot
-    invariant(first.index <= snapshot.index.next, "the log starts with a gap after the snapshot")
-    // A snapshot from the leader may have overtaken the log; what it replaced must not be counted again.
-    guard last.index > snapshot.index else { return }
-    if first.index <= snapshot.index {
-      let atSnapshot = start.entries[Int(snapshot.index - first.index)]
-      guard atSnapshot.term == snapshot.term else { return }
-    } else if first.term < snapshot.term {
-      return
+    if let first = start.entries.first, let last = start.entries.last {
+      invariant(first.index <= snapshot.index.next, "the log starts with a gap after the snapshot")
+      // A snapshot from the leader may have overtaken the log; what it replaced must not come back.
+      guard last.index > snapshot.index else { return }
+      if first.index <= snapshot.index {
+        let atSnapshot = start.entries[Int(snapshot.index - first.index)]
+        guard atSnapshot.term == snapshot.term else { return }
+        setStart(first.index)
+      } else if first.term < snapshot.term {
+        return
+      }
     }
-    tailFirst = first.index
-    if first.index <= snapshot.index {
-      firstIndex = first.index
-      precedingTerm = first.index == LogIndex(1) ? .zero : nil
-    }
-    if let oldest = start.olderTerms.first, oldest.first < first.index {
-      firstIndex = oldest.first
-      precedingTerm = oldest.first == LogIndex(1) ? .zero : nil
+    if let oldest = start.olderTerms.first, oldest.first < firstIndex {
       terms = start.olderTerms
+      setStart(oldest.first)
     }
+    tailFirst = start.entries.first?.index ?? tailFirst
     for entry in start.entries { append(entry) }
+  }
+
+  private mutating func setStart(_ index: LogIndex) {
+    firstIndex = index
+    precedingTerm = index == LogIndex(1) ? .zero : nil
   }
 
   // MARK: Reading

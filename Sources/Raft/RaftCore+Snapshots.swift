@@ -63,9 +63,12 @@ extension RaftCore {
     return snapshot.index > commit
   }
 
-  /// A snapshot received from the leader is durable and the state machine restored from it. The next
-  /// entries to be written may follow it with a gap to what the log on disk holds. False if it was out of
-  /// date and nothing changed.
+  /// A snapshot received from the leader is durable and the state machine restored from it. False if it was
+  /// out of date and nothing changed.
+  ///
+  /// If ``firstIndex`` is past the snapshot now, the log was replaced: entries that were handed out for
+  /// writing are void, and before the next ones the log on disk must be made to start behind the snapshot.
+  /// (Tickets count on.)
   @discardableResult
   public mutating func snapshotInstalled(_ snapshot: SnapshotMetadata) -> Bool {
     guard role != .leader, snapshot.index > commit else { return false }

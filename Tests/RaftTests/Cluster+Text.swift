@@ -28,7 +28,7 @@ func text(_ membership: Membership) -> String {
 }
 
 func text(_ write: Cluster.Write) -> String {
-  var parts = ["ticket \(write.ticket.sequence)"]
+  var parts = ["ticket \(write.ticket?.sequence ?? 0)"]
   if let state = write.hardState {
     parts.append("term \(state.term) vote \(state.vote.map { "\($0)" } ?? "none")")
   }

@@ -18,7 +18,9 @@ final class Cluster {
   }
 
   struct Write {
-    var ticket: PersistTicket
+    /// Nil where the log only starts anew behind a snapshot.
+    var ticket: PersistTicket?
+    var restartsLog = false
     var hardState: HardState?
     var entries: [Entry]
   }
@@ -30,10 +32,9 @@ final class Cluster {
 
     mutating func perform(_ write: Write) {
       if let hardState = write.hardState { self.hardState = hardState }
+      if write.restartsLog { entries = [] }
       guard let first = write.entries.first else { return }
-      if let own = entries.first, first.index >= own.index,
-        first.index <= own.index + UInt64(entries.count)
-      {
+      if let own = entries.first, first.index >= own.index {
         entries.removeSubrange(Int(first.index - own.index)...)
         entries += write.entries
       } else {
@@ -186,8 +187,9 @@ final class Cluster {
     guard !member.writes.isEmpty else { return }
     let write = member.writes.removeFirst()
     member.disk.perform(write)
-    note("\(member.id) has written \(write.ticket.sequence)")
-    member.core?.persisted(write.ticket)
+    guard let ticket = write.ticket else { return }
+    note("\(member.id) has written \(ticket.sequence)")
+    member.core?.persisted(ticket)
   }
 
   func deliver(_ message: Message) { member(message.to).core?.receive(message) }
@@ -220,6 +222,10 @@ final class Cluster {
       receiver.disk.snapshot = transfer.snapshot
       receiver.applied = transfer.snapshot.content
       receiver.core!.snapshotInstalled(transfer.snapshot.metadata)
+      if receiver.core!.firstIndex > transfer.snapshot.metadata.index {
+        for place in receiver.writes.indices { receiver.writes[place].entries = [] }
+        receiver.writes.append(Write(restartsLog: true, entries: []))
+      }
       note("\(receiver.id) installs a snapshot at \(transfer.snapshot.metadata.index)")
       arrived = true
     }

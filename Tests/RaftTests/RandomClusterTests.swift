@@ -52,6 +52,8 @@ import Testing
       await #expect(processExitsWith: .failure) { [rawBug = bug.rawValue as UInt32] in
         var settings = Settings()
         settings.plantedBugs = PlantedBugs(rawValue: rawBug)
+        // One entry per message: more states to be cut off in.
+        settings.limits.appendBytes = 1
         for seed in UInt64(1)..<1000 {
           var schedule = Schedule(seed: seed, settings: settings, isHarsh: true)
           try schedule.run(steps: 3000)
