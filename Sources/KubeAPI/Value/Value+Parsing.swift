@@ -15,6 +15,11 @@ extension Value {
     /// The paths of keys that came more than once in their object, as strict field validation
     /// reports them (`spec.containers[0].image`), at most `Limits.strictErrors`. The last value won.
     public let duplicates: [String]
+
+    public init(value: Value, duplicates: [String]) {
+      self.value = value
+      self.duplicates = duplicates
+    }
   }
 
   /// Parses one JSON text, with nothing but white space around it.
