@@ -1,0 +1,76 @@
+import EtcdClient
+import HTTPServer
+import KubeAPI
+import Primitives
+
+extension ResourceService {
+  /// Applies a patch to the newest object, again if that changed meanwhile.
+  func patch(_ call: Call) async throws(StatusError) -> HTTPResponse {
+    let options = try WriteOptions(call.request, kind: "PatchOptions")
+    let answers = try Answers(call.request, now: environment.now())
+    let patch = try Patch(call.request)
+    for _ in 0..<Limits.writeAttempts {
+      guard let old = try await current(call) else { throw notFound(call) }
+      let before = call.resource.storage.served(old.value)
+      let patched = try patch.apply(to: before, schema: call.resource.schema)
+      let body = try RequestBody(
+        patched, duplicates: patch.duplicates, kind: call.resource.kind,
+        schema: call.resource.schema)
+      let warnings = try body.judge(options.fieldValidation, kind: call.resource.kind)
+      // A patch that names a resourceVersion is meant for that version only.
+      if let revision = try Self.givenRevision(body.value), revision != old.revision {
+        throw .conflict(call.resource.groupResource, name: call.info.name)
+      }
+      for name in ["name", "namespace"]
+      where body.value["metadata"][name] != before["metadata"][name] {
+        throw .badRequest(
+          "the \(name) of the object (\(body.value["metadata"][name].string ?? "")) does not match "
+            + "the \(name) on the URL (\(before["metadata"][name].string ?? ""))")
+      }
+      let written = try await replace(
+        old, with: body.value, in: call.resource, subresource: call.info.subresource, options)
+      if let written {
+        return answer(written, answers, call.resource).warning(warnings)
+      }
+    }
+    throw .conflict(call.resource.groupResource, name: call.info.name)
+  }
+}
+
+/// A patch as a client sent it.
+struct Patch: Sendable {
+  let kind: PatchKind
+  let value: Value
+  let duplicates: [String]
+
+  static let mediaTypes = [PatchKind.json, .merge, .strategic].map(\.rawValue)
+
+  init(_ request: HTTPRequest) throws(StatusError) {
+    let type = MediaRange.parse(request.fields["Content-Type"] ?? "").first?.type ?? ""
+    guard let kind = PatchKind(rawValue: type), kind != .apply else {
+      throw .unsupportedMediaType(Self.mediaTypes)
+    }
+    self.kind = kind
+    do throws(JSONError) {
+      let parsed = try Value.parse(request.body)
+      value = parsed.value
+      duplicates = parsed.duplicates
+    } catch {
+      throw .badRequest("error decoding patch: \(error.message)")
+    }
+  }
+
+  func apply(to object: Value, schema: Schema) throws(StatusError) -> Value {
+    do throws(PatchError) {
+      switch kind {
+      case .json: return try JSONPatch.apply(value, to: object)
+      case .merge: return try MergePatch.apply(value, to: object)
+      case .strategic: return try StrategicMergePatch.apply(value, to: object, schema: schema)
+      // Refused by `init`.
+      case .apply: return object
+      }
+    } catch {
+      throw error.status
+    }
+  }
+}

@@ -1,0 +1,329 @@
+import EtcdClient
+import HTTPServer
+import KubeAPI
+import Primitives
+
+/// The write pipeline.
+///
+///     create   decode → default → mutate → prepare → managedFields → validate → admit → store
+///     update   decode → default → prepare → managedFields → validate → compare-and-swap
+///
+/// Every write ends in one compare-and-swap of one key at the revision that the object was read at, so
+/// no write is lost to another. A swap whose outcome is unknown (the store's leader changed in between)
+/// is tried again: should the first attempt have taken place, the second one finds its own value.
+extension ResourceService {
+  /// How a write ended: the object as it is now, or as it was when it went.
+  enum Written {
+    case stored(StoredObject)
+    case deleted(StoredObject)
+  }
+
+  // MARK: Create
+
+  func create(_ call: Call) async throws(StatusError) -> HTTPResponse {
+    let options = try WriteOptions(call.request, kind: "CreateOptions")
+    let answers = try Answers(call.request, now: environment.now())
+    let body = try RequestBody(
+      call.request, kind: call.resource.kind, schema: call.resource.schema)
+    let warnings = try body.judge(options.fieldValidation, kind: call.resource.kind)
+    if !(body.value["metadata"]["resourceVersion"].string ?? "").isEmpty {
+      throw .badRequest("resourceVersion should not be set on objects to be created")
+    }
+    let object = try await insert(
+      body.value, into: call.resource, namespace: call.namespace, options)
+    return answers.object(object, of: call.resource, status: 201).warning(warnings)
+  }
+
+  /// Puts a new object through the pipeline.
+  func insert(
+    _ value: Value, into resource: ResourceDefinition, namespace: String, _ options: WriteOptions
+  ) async throws(StatusError) -> StoredObject {
+    try checkNamespace(value, of: resource, namespace: namespace)
+    var object = value
+    if object["metadata"].isNull { object.set("metadata", to: [:]) }
+    let prefix = object["metadata"]["generateName"].string ?? ""
+    let isNameGenerated = (object["metadata"]["name"].string ?? "").isEmpty && !prefix.isEmpty
+    MetadataRules.prepareForCreate(
+      &object, namespace: resource.isNamespaced ? namespace : "", uid: environment.uid(),
+      now: environment.now())
+    SchemaDefaults.kubernetes.apply(to: &object, schema: resource.schema)
+    resource.strategy.applyDefaults(&object)
+    var attempts = 0
+    while true {
+      attempts += 1
+      if isNameGenerated {
+        // Names may have 63 bytes; the random part needs five of them.
+        object["metadata"]["name"] = Value(String(prefix.prefix(58)) + environment.suffix())
+      }
+      var candidate = object
+      try await admission.mutate(&candidate, of: resource)
+      resource.strategy.prepareForCreate(&candidate)
+      ManagedFields.update(
+        &candidate, from: .null, schema: resource.schema, apiVersion: resource.kind.apiVersion,
+        manager: options.fieldManager, subresource: "", now: environment.now())
+      let name = candidate["metadata"]["name"].string ?? ""
+      let errors =
+        MetadataRules.validate(candidate, of: resource) + resource.strategy.validate(candidate)
+      if !errors.isEmpty { throw .invalid(resource.kind, name: name, errors) }
+      try await admission.admitCreate(candidate, of: resource, namespace: namespace)
+      let key = resource.storageKey(namespace: namespace, name: name)
+      switch try await commit(candidate, of: resource, key: key, expected: .zero, options) {
+      case .done(let stored): return stored
+      case .conflict:
+        if isNameGenerated && attempts < Limits.writeAttempts { continue }
+        throw .alreadyExists(resource.groupResource, name: name)
+      }
+    }
+  }
+
+  private func checkNamespace(
+    _ value: Value, of resource: ResourceDefinition, namespace: String
+  ) throws(StatusError) {
+    let given = value["metadata"]["namespace"].string ?? ""
+    if resource.isNamespaced {
+      if namespace.isEmpty {
+        throw .badRequest("an empty namespace may not be set during creation")
+      }
+      if !given.isEmpty && given != namespace {
+        throw .badRequest(
+          "the namespace of the provided object does not match the namespace sent on the request")
+      }
+    } else if !given.isEmpty {
+      throw .badRequest("namespace may not be set on resources at the cluster scope")
+    }
+  }
+
+  // MARK: Update
+
+  func update(_ call: Call) async throws(StatusError) -> HTTPResponse {
+    let options = try WriteOptions(call.request, kind: "UpdateOptions")
+    let answers = try Answers(call.request, now: environment.now())
+    let body = try RequestBody(
+      call.request, kind: call.resource.kind, schema: call.resource.schema)
+    let warnings = try body.judge(options.fieldValidation, kind: call.resource.kind)
+    let name = body.value["metadata"]["name"].string ?? ""
+    if name != call.info.name {
+      throw .badRequest(
+        name.isEmpty
+          ? "name must be provided"
+          : "the name of the object (\(name)) does not match the name on the URL (\(call.info.name))"
+      )
+    }
+    try checkNamespace(body.value, of: call.resource, namespace: call.namespace)
+    let revision = try Self.givenRevision(body.value)
+    for _ in 0..<Limits.writeAttempts {
+      guard let old = try await current(call) else {
+        guard call.resource.strategy.allowsCreateOnUpdate, call.info.subresource.isEmpty,
+          revision == nil
+        else { throw notFound(call) }
+        let object = try await insert(
+          body.value, into: call.resource, namespace: call.namespace, options)
+        return answers.object(object, of: call.resource, status: 201).warning(warnings)
+      }
+      if let revision, revision != old.revision {
+        throw .conflict(call.resource.groupResource, name: call.info.name)
+      }
+      if revision == nil, !call.resource.strategy.allowsUnconditionalUpdate {
+        throw .invalid(
+          call.resource.kind, name: call.info.name,
+          [
+            .invalid(
+              FieldPath("metadata.resourceVersion"), 0, "must be specified for an update")
+          ])
+      }
+      let written = try await replace(
+        old, with: body.value, in: call.resource, subresource: call.info.subresource, options)
+      if let written {
+        return answer(written, answers, call.resource).warning(warnings)
+      }
+      if revision != nil {
+        throw .conflict(call.resource.groupResource, name: call.info.name)
+      }
+    }
+    throw .conflict(call.resource.groupResource, name: call.info.name)
+  }
+
+  /// The resourceVersion that an object carries, nil for none.
+  static func givenRevision(_ value: Value) throws(StatusError) -> Revision? {
+    guard let text = value["metadata"]["resourceVersion"].string, !text.isEmpty, text != "0" else {
+      return nil
+    }
+    guard let number = Int64(text), number > 0 else {
+      throw .badRequest("Invalid value: \(quoted(text)): invalid resource version")
+    }
+    return Revision(number)
+  }
+
+  func answer(
+    _ written: Written, _ answers: Answers, _ resource: ResourceDefinition
+  ) -> HTTPResponse {
+    switch written {
+    case .stored(let object), .deleted(let object): answers.object(object, of: resource)
+    }
+  }
+
+  /// Puts a changed object through the pipeline.
+  ///
+  /// - Returns: nil where the object was changed by someone else meanwhile.
+  func replace(
+    _ old: StoredObject, with value: Value, in resource: ResourceDefinition, subresource: String,
+    _ options: WriteOptions
+  ) async throws(StatusError) -> Written? {
+    let before = resource.storage.served(old.value)
+    let uid = value["metadata"]["uid"].string ?? ""
+    if !uid.isEmpty && uid != old.uid {
+      throw .conflict(
+        resource.groupResource, name: old.name,
+        why: "Precondition failed: UID in precondition: \(uid), UID in object meta: \(old.uid)")
+    }
+    var object = value
+    MetadataRules.prepareForUpdate(&object, from: before)
+    SchemaDefaults.kubernetes.apply(to: &object, schema: resource.schema)
+    resource.strategy.applyDefaults(&object)
+    switch subresource {
+    case "status": resource.strategy.prepareForStatusUpdate(&object, from: before)
+    case "finalize":
+      // Only the list of finalizers may change here.
+      var finalized = before
+      finalized["spec"]["finalizers"] = object["spec"]["finalizers"]
+      object = finalized
+      object["metadata"]["resourceVersion"] = .null
+    default: resource.strategy.prepareForUpdate(&object, from: before)
+    }
+    var unchanged = before
+    unchanged["metadata"]["resourceVersion"] = .null
+    unchanged["metadata"]["managedFields"] = .null
+    object["metadata"]["managedFields"] = .null
+    if object == unchanged { return .stored(old) }
+    ManagedFields.update(
+      &object, from: before, schema: resource.schema, apiVersion: resource.kind.apiVersion,
+      manager: options.fieldManager, subresource: subresource, now: environment.now())
+    var errors = MetadataRules.validateUpdate(object, from: before, of: resource)
+    errors +=
+      subresource == "status"
+      ? resource.strategy.validateStatusUpdate(object, from: before)
+      : subresource.isEmpty ? resource.strategy.validateUpdate(object, from: before) : []
+    if !errors.isEmpty { throw .invalid(resource.kind, name: old.name, errors) }
+    if Self.isDeletionComplete(object) {
+      return try await remove(old, from: resource, options).map { .deleted($0) }
+    }
+    switch try await commit(
+      object, of: resource, key: old.key, expected: old.revision, options)
+    {
+    case .done(let stored): return .stored(stored)
+    case .conflict: return nil
+    }
+  }
+
+  /// An object that is being deleted goes when nothing holds it any more.
+  static func isDeletionComplete(_ object: Value) -> Bool {
+    !object["metadata"]["deletionTimestamp"].isNull
+      && object["metadata"]["finalizers"].isEmpty
+      && object["metadata"]["deletionGracePeriodSeconds"].integer ?? 0 == 0
+      && object["spec"]["finalizers"].isEmpty
+  }
+
+  // MARK: The store
+
+  enum Commit {
+    case done(StoredObject)
+    case conflict
+  }
+
+  /// Writes an object if its key is at the expected revision.
+  func commit(
+    _ object: Value, of resource: ResourceDefinition, key: String, expected: Revision,
+    _ options: WriteOptions
+  ) async throws(StatusError) -> Commit {
+    let bytes = Self.storedForm(resource.storage.stored(object)).json
+    guard bytes.count <= Limits.objectBytes else {
+      throw .tooLarge("limit is \(Limits.objectBytes)")
+    }
+    func stored(_ revision: Revision) throws(StatusError) -> Commit {
+      .done(
+        try self.object(
+          StoreRecord(
+            key: Array(key.utf8), value: bytes, createRevision: revision, modRevision: revision),
+          of: resource))
+    }
+    if options.isDryRun {
+      if expected == .zero {
+        let found = try await storing { () throws(StoreError) in try await store.get(key).record }
+        if found != nil { return .conflict }
+      }
+      return try stored(expected)
+    }
+    let expires = resource.storagePrefix == "events"
+    var attempts = 0
+    while true {
+      attempts += 1
+      let outcome: StoreSwapOutcome
+      do throws(StoreError) {
+        let lease = expires ? try await eventLeases.lease() : .none
+        outcome = try await store.swap(
+          StoreSwap(
+            key: Array(key.utf8), expected: expected, change: .put(value: bytes, lease: lease)))
+      } catch {
+        if error.code == .leaseNotFound { eventLeases.reset() }
+        let mayRetry = error.code == .unknownOutcome || error.code == .leaseNotFound
+        guard mayRetry, attempts < 3 else { throw Self.status(error) }
+        continue
+      }
+      switch outcome {
+      case .done(let revision): return try stored(revision)
+      case .conflict(let current?) where attempts > 1 && current.value == bytes:
+        // An earlier attempt took place after all.
+        return try stored(current.modRevision)
+      case .conflict: return .conflict
+      }
+    }
+  }
+
+  /// Deletes an object's key if it is at the object's revision.
+  ///
+  /// - Returns: the object at the deletion's revision, or nil where it was changed meanwhile.
+  func remove(
+    _ object: StoredObject, from resource: ResourceDefinition, _ options: WriteOptions
+  ) async throws(StatusError) -> StoredObject? {
+    if options.isDryRun { return object }
+    var attempts = 0
+    while true {
+      attempts += 1
+      do throws(StoreError) {
+        let swap = StoreSwap(
+          key: Array(object.key.utf8), expected: object.revision, change: .delete)
+        switch try await store.swap(swap) {
+        case .done(let revision): return StoredObject(object, revision: revision)
+        case .conflict(nil): return object
+        case .conflict: return nil
+        }
+      } catch {
+        guard error.code == .unknownOutcome, attempts < 3 else { throw Self.status(error) }
+      }
+    }
+  }
+
+  /// The form in which an object is stored: identity first, so that the place where the
+  /// resourceVersion goes is found at once, and without one.
+  static func storedForm(_ object: Value) -> Value {
+    var metadata = object["metadata"].object ?? Value.Object()
+    metadata.remove("resourceVersion")
+    var form = Value.Object()
+    form.set("kind", to: object["kind"])
+    form.set("apiVersion", to: object["apiVersion"])
+    form.set("metadata", to: .object(metadata))
+    for member in object.members where form.find(member.key) == nil {
+      form.set(member.key, to: member.value)
+    }
+    return .object(form)
+  }
+}
+
+extension HTTPResponse {
+  /// Adds warnings, as kubectl prints them. Source: RFC 7234, section 5.5, code 299.
+  func warning(_ texts: [String]) -> HTTPResponse {
+    var response = self
+    for text in texts { response.fields.append("Warning", "299 - \(quoted(text))") }
+    return response
+  }
+}
