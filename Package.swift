@@ -210,9 +210,16 @@ let package = Package(
     .testTarget(
       name: "ControllersTests", dependencies: ["KubeAPI", "Controllers", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
+    // The pods' shim alone, which the tests of the runtime start.
+    .executableTarget(
+      name: "martlet-shim-fixture", dependencies: ["NodeAgent"], path: "Tests/ShimFixture",
+      swiftSettings: strict),
     .testTarget(
       name: "NodeAgentTests",
-      dependencies: ["Primitives", "KubeAPI", "NodeAgent", "CLinux", "TestKit"],
+      dependencies: [
+        "Primitives", "KubeAPI", "NodeAgent", "CLinux", "TestKit", "martlet-shim-fixture", logging,
+        nioPosix,
+      ],
       exclude: ["Golden"], swiftSettings: strict),
     // Real processes and real clients, against the release build that `Scripts/test` made.
     .testTarget(name: "ConformanceTests", dependencies: ["TestKit"], swiftSettings: strict),
