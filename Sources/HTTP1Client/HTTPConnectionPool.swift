@@ -109,7 +109,8 @@ public final class HTTPConnectionPool: Sendable {
     let loop = connection.channel.eventLoop
     let timeout = loop.scheduleTask(in: headTimeout) {
       connection.handler.value.cancel(
-        HTTPClientError(.timedOut, "no response within \(headTimeout.nanoseconds / 1_000_000_000) s"))
+        HTTPClientError(
+          .timedOut, "no response within \(headTimeout.nanoseconds / 1_000_000_000) s"))
     }
     defer { timeout.cancel() }
     return try await withTaskCancellationHandler {

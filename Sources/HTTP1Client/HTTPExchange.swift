@@ -106,7 +106,9 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
       // so only an exchange that is still open is cut off.
       let channel = channel
       channel.eventLoop.execute {
-        if let handler = try? channel.pipeline.syncOperations.handler(type: HTTPExchangeHandler.self) {
+        if let handler = try? channel.pipeline.syncOperations.handler(
+          type: HTTPExchangeHandler.self)
+        {
           handler.bodyAbandoned()
         }
       }

@@ -1,0 +1,131 @@
+import Foundation
+import KubeAPI
+import Logging
+import Synchronization
+
+/// Writes Events, the lines that `kubectl describe` shows, without making the caller wait.
+///
+/// The same thing said again about the same object raises the first event's count instead of making
+/// another. An event that can't be written is dropped: it is advice, never state.
+public final class EventRecorder: Sendable {
+  public enum Kind: String, Sendable {
+    case normal = "Normal"
+    case warning = "Warning"
+  }
+
+  private struct Subject: Hashable {
+    var uid: String
+    var field: String
+    var kind: String
+    var reason: String
+    var message: String
+  }
+
+  private struct Written {
+    var name: String
+    var count: Int
+  }
+
+  /// Events remembered for counting; the oldest half goes when there are more.
+  private static let remembered = 4096
+
+  private let client: APIClient
+  private let component: String
+  private let host: String
+  private let log: Logger
+  private let written = Mutex<(events: [Subject: Written], order: [Subject])>(([:], []))
+  private let pending: AsyncStream<@Sendable () async -> Void>.Continuation
+
+  public init(client: APIClient, component: String, host: String = "", log: Logger) {
+    self.client = client
+    self.component = component
+    self.host = host
+    self.log = log
+    // One writer, in order; a flood loses the newest.
+    let (stream, continuation) = AsyncStream.makeStream(
+      of: (@Sendable () async -> Void).self, bufferingPolicy: .bufferingOldest(1000))
+    pending = continuation
+    Task { for await write in stream { await write() } }
+  }
+
+  deinit { pending.finish() }
+
+  /// Tells `reason` and `message` about `object`; `field` names a part of it
+  /// (`spec.containers{web}`).
+  public func record(
+    _ object: Value, _ kind: Kind, reason: String, message: String, field: String = ""
+  ) {
+    let now = Timestamp.now
+    pending.yield { [weak self] in
+      await self?.write(object, kind, reason, message, field, now)
+    }
+  }
+
+  private func write(
+    _ object: Value, _ kind: Kind, _ reason: String, _ message: String, _ field: String,
+    _ now: Timestamp
+  ) async {
+    let key = ObjectKey(object)
+    let subject = Subject(
+      uid: object["metadata"]["uid"].string ?? "\(key)", field: field, kind: kind.rawValue,
+      reason: reason, message: message)
+    let namespace = key.namespace.isEmpty ? "default" : key.namespace
+    do {
+      if let known = written.withLock({ $0.events[subject] }) {
+        try await client.patch(
+          .events, namespace: namespace, name: known.name, .merge,
+          ["count": Value(known.count + 1), "lastTimestamp": Value(now)])
+        written.withLock { $0.events[subject]?.count += 1 }
+        return
+      }
+    } catch let error as StatusError where error.code == 404 {
+      // It has outlived its hour: tell it anew.
+    } catch {
+      return log.debug("an event was lost", metadata: ["error": "\(error)"])
+    }
+    let suffix = String(UInt64.random(in: 0...UInt64.max), radix: 16)
+    let name = "\(key.name.prefix(200)).\(suffix)"
+    var involved: Value = [
+      "kind": object["kind"], "apiVersion": object["apiVersion"], "name": Value(key.name),
+      "uid": object["metadata"]["uid"],
+    ]
+    if !key.namespace.isEmpty { involved.set("namespace", to: Value(key.namespace)) }
+    if let version = object["metadata"]["resourceVersion"].string {
+      involved.set("resourceVersion", to: Value(version))
+    }
+    if !field.isEmpty { involved.set("fieldPath", to: Value(field)) }
+    var source: Value = ["component": Value(component)]
+    if !host.isEmpty { source.set("host", to: Value(host)) }
+    let event: Value = [
+      "kind": "Event", "apiVersion": "v1",
+      "metadata": ["name": Value(name), "namespace": Value(namespace)],
+      "involvedObject": involved, "reason": Value(reason), "message": Value(message),
+      "type": Value(kind.rawValue), "source": source, "count": 1, "firstTimestamp": Value(now),
+      "lastTimestamp": Value(now), "reportingComponent": Value(component),
+      "reportingInstance": Value(host),
+    ]
+    do {
+      try await client.create(.events, namespace: namespace, event)
+      written.withLock { written in
+        written.events[subject] = Written(name: name, count: 1)
+        written.order.append(subject)
+        if written.order.count > Self.remembered {
+          for old in written.order.prefix(Self.remembered / 2) { written.events[old] = nil }
+          written.order.removeFirst(Self.remembered / 2)
+        }
+      }
+    } catch {
+      log.debug("an event was lost", metadata: ["error": "\(error)"])
+    }
+  }
+}
+
+extension Timestamp {
+  /// The wall clock.
+  public static var now: Timestamp {
+    let interval = Date().timeIntervalSince1970
+    let seconds = interval.rounded(.down)
+    return Timestamp(
+      secondsSinceEpoch: Int64(seconds), nanoseconds: Int64((interval - seconds) * 1_000_000_000))
+  }
+}

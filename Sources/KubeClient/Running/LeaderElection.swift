@@ -1,0 +1,121 @@
+import KubeAPI
+import Logging
+
+/// Lets one of several replicas of a component work, and the next when that one is gone.
+///
+/// The right to work is a Lease object. Its holder renews it; the others watch the clock *of their own*
+/// since they last saw it change, so clocks need not agree. A holder that can't renew in time stops before
+/// anybody else starts. Source: Kubernetes, "Leases", and the defaults of its components.
+public struct LeaderElection: Sendable {
+  public var namespace = "kube-system"
+  public var name: String
+  /// Who this replica is: unlike any other, this process's earlier lives included.
+  public var identity: String
+  public var leaseDuration = Duration.seconds(15)
+  public var renewDeadline = Duration.seconds(10)
+  public var retryPeriod = Duration.seconds(2)
+
+  private let client: APIClient
+  private let log: Logger
+
+  public init(name: String, identity: String, client: APIClient, log: Logger) {
+    self.name = name
+    self.identity = identity
+    self.client = client
+    self.log = log
+  }
+
+  /// Waits until this replica leads, then runs `work`, which is cancelled when leadership is lost.
+  ///
+  /// Returns when `work` has ended; the caller may run again. On cancellation the lease is given up, so that
+  /// the next replica needn't wait for its end.
+  public func run(_ work: @escaping @Sendable () async -> Void) async {
+    let clock = ContinuousClock()
+    var seen: (version: String, at: ContinuousClock.Instant)?
+    while !Task.isCancelled {
+      if await acquire(&seen, clock) { break }
+      try? await Task.sleep(for: retryPeriod)
+    }
+    if Task.isCancelled { return }
+    log.info("leading", metadata: ["lease": "\(name)", "identity": "\(identity)"])
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await work() }
+      group.addTask { await self.keepRenewing(clock) }
+      await group.next()
+      group.cancelAll()
+    }
+    await release()
+  }
+
+  private func keepRenewing(_ clock: ContinuousClock) async {
+    var renewed = clock.now
+    while !Task.isCancelled {
+      try? await Task.sleep(for: retryPeriod)
+      var ignored: (version: String, at: ContinuousClock.Instant)?
+      if await acquire(&ignored, clock) {
+        renewed = clock.now
+      } else if clock.now - renewed > renewDeadline {
+        log.error("leadership lost: the lease could not be renewed", metadata: ["lease": "\(name)"])
+        return
+      }
+    }
+  }
+
+  /// Takes or renews the lease; false if another holds it or the server can't be reached.
+  private func acquire(
+    _ seen: inout (version: String, at: ContinuousClock.Instant)?, _ clock: ContinuousClock
+  ) async -> Bool {
+    do {
+      var lease: Value
+      do {
+        lease = try await client.get(.leases, namespace: namespace, name: name)
+      } catch let error as StatusError where error.code == 404 {
+        try await client.create(.leases, namespace: namespace, newLease())
+        return true
+      }
+      let holder = lease["spec"]["holderIdentity"].string ?? ""
+      if holder != identity && !holder.isEmpty {
+        let version = lease["metadata"]["resourceVersion"].string ?? ""
+        if seen?.version != version { seen = (version, clock.now) }
+        guard clock.now - seen!.at > leaseDuration else { return false }
+      }
+      var spec = lease["spec"]
+      if holder != identity {
+        spec.set("acquireTime", to: Value(Timestamp.now.microDescription))
+        spec.set("leaseTransitions", to: Value((spec["leaseTransitions"].int ?? 0) + 1))
+      }
+      spec.set("holderIdentity", to: Value(identity))
+      spec.set("leaseDurationSeconds", to: Value(leaseDuration.components.seconds))
+      spec.set("renewTime", to: Value(Timestamp.now.microDescription))
+      lease.set("spec", to: spec)
+      try await client.update(.leases, lease)
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  private func newLease() -> Value {
+    let now = Value(Timestamp.now.microDescription)
+    return [
+      "kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
+      "metadata": ["name": Value(name), "namespace": Value(namespace)],
+      "spec": [
+        "holderIdentity": Value(identity),
+        "leaseDurationSeconds": Value(leaseDuration.components.seconds), "acquireTime": now,
+        "renewTime": now, "leaseTransitions": 0,
+      ],
+    ]
+  }
+
+  /// Gives the lease up, if it is still this replica's.
+  private func release() async {
+    guard var lease = try? await client.get(.leases, namespace: namespace, name: name),
+      lease["spec"]["holderIdentity"].string == identity
+    else { return }
+    var spec = lease["spec"]
+    spec.set("holderIdentity", to: "")
+    lease.set("spec", to: spec)
+    _ = try? await client.update(.leases, lease)
+  }
+}
