@@ -65,6 +65,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
   /// Bytes of the largest request message; etcd's default for requests plus its gRPC overhead.
   public let maxMessageSize: Int
   public private(set) var handler: HTTP2Handler!
+  /// For the delegate: it has written answers here and owes a `flush`.
+  public var isFlushPending = false
   private weak var delegate: (any GRPCServerDelegate)?
   /// Messages that cross DATA frames, by stream.
   private var partial: [StreamID: GRPCMessages] = [:]

@@ -1,0 +1,171 @@
+import EtcdWire
+import MVCC
+import NIOCore
+import NIOHTTP1
+import Primitives
+import Replica
+
+/// etcd's plain HTTP endpoints: version, health checks and metrics.
+///
+/// Sources: etcd `server/etcdserver/api/etcdhttp`.
+final class EndpointHandler: ChannelInboundHandler {
+  typealias InboundIn = HTTPServerRequestPart
+  typealias OutboundOut = HTTPServerResponsePart
+
+  private unowned let server: EtcdServer
+  private let front: any ReplicaFront
+  private var request: HTTPRequestHead?
+  private var bodyBytes = 0
+
+  init(server: EtcdServer, front: any ReplicaFront) {
+    self.server = server
+    self.front = front
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    switch unwrapInboundIn(data) {
+    case .head(let head):
+      request = head
+      bodyBytes = 0
+    case .body(let bytes):
+      bodyBytes += bytes.readableBytes
+      if bodyBytes > EtcdServerLimits.httpBodyBytes { context.close(promise: nil) }
+    case .end:
+      guard let request else { return }
+      self.request = nil
+      answer(request, context)
+    }
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+  // MARK: Routing
+
+  private func answer(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
+    let parts = request.uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+    let path = String(parts[0])
+    let query = parts.count > 1 ? String(parts[1]) : ""
+    guard request.method == .GET || request.method == .HEAD else {
+      reply(context, request, .methodNotAllowed, "text/plain", "Method Not Allowed\n")
+      return
+    }
+    switch path {
+    case "/version":
+      reply(
+        context, request, .ok, "application/json",
+        """
+        {"etcdserver":"\(EtcdServerSettings.reportedVersion)",\
+        "etcdcluster":"\(EtcdServerSettings.reportedClusterVersion)"}
+        """)
+    case "/health":
+      // The old check looks at leader and alarms, and reads unless told not to be linearizable.
+      let isSerializable = query.contains("serializable=true")
+      if front.status.leader == nil, !isSerializable {
+        health(context, request, "RAFT NO LEADER")
+      } else if isSerializable {
+        health(context, request, nil)
+      } else {
+        probeRead(context, request) { self.health($0, $1, $2) }
+      }
+    case "/livez", "/livez/serializable_read":
+      check(context, request, query, [("serializable_read", nil)])
+    case "/readyz/data_corruption": check(context, request, query, [("data_corruption", nil)])
+    case "/readyz/serializable_read": check(context, request, query, [("serializable_read", nil)])
+    case "/readyz/linearizable_read":
+      probeRead(context, request) { self.check($0, $1, query, [("linearizable_read", $2)]) }
+    case "/readyz":
+      let checks: [(String, String?)] = [("data_corruption", nil), ("serializable_read", nil)]
+      if query.contains("exclude=linearizable_read") {
+        check(context, request, query, checks)
+      } else {
+        probeRead(context, request) {
+          self.check($0, $1, query, checks + [("linearizable_read", $2)])
+        }
+      }
+    case "/metrics": metrics(context, request)
+    default: reply(context, request, .notFound, "text/plain", "404 page not found\n")
+    }
+  }
+
+  /// Asks for a linearizable view and passes on what went wrong, if anything.
+  private func probeRead(
+    _ context: ChannelHandlerContext, _ request: HTTPRequestHead,
+    _ done: @escaping (ChannelHandlerContext, HTTPRequestHead, String?) -> Void
+  ) {
+    let bound = NIOLoopBound((context, request, done), eventLoop: context.eventLoop)
+    let eventLoop = context.eventLoop
+    let probe = ReadProbe { problem in
+      eventLoop.execute {
+        let (context, request, done) = bound.value
+        done(context, request, problem)
+      }
+    }
+    front.requestRead(token: 0, sink: probe)
+  }
+
+  private func health(
+    _ context: ChannelHandlerContext, _ request: HTTPRequestHead, _ problem: String?
+  ) {
+    let reason = problem.map { ",\"reason\":\"\($0)\"" } ?? ",\"reason\":\"\""
+    reply(
+      context, request, problem == nil ? .ok : .serviceUnavailable, "application/json",
+      "{\"health\":\"\(problem == nil)\"\(reason)}")
+  }
+
+  private func check(
+    _ context: ChannelHandlerContext, _ request: HTTPRequestHead, _ query: String,
+    _ checks: [(name: String, problem: String?)]
+  ) {
+    let isHealthy = checks.allSatisfy { $0.problem == nil }
+    var text = ""
+    if !isHealthy || query.contains("verbose") {
+      for check in checks {
+        text +=
+          check.problem.map { "[-]\(check.name) failed: \($0)\n" } ?? "[+]\(check.name) ok\n"
+      }
+    }
+    text += isHealthy ? "ok\n" : "failed\n"
+    reply(
+      context, request, isHealthy ? .ok : .serviceUnavailable, "text/plain; charset=utf-8", text)
+  }
+
+  private func metrics(_ context: ChannelHandlerContext, _ request: HTTPRequestHead) {
+    let bound = NIOLoopBound((self, context, request), eventLoop: context.eventLoop)
+    let eventLoop = context.eventLoop
+    let front = front
+    server.collectMetrics().hop(to: eventLoop).whenSuccess { sums in
+      let (handler, context, request) = bound.value
+      handler.reply(
+        context, request, .ok, "text/plain; version=0.0.4; charset=utf-8",
+        MetricsPage.render(sums, front))
+    }
+  }
+
+  private func reply(
+    _ context: ChannelHandlerContext, _ request: HTTPRequestHead, _ status: HTTPResponseStatus,
+    _ type: String, _ text: String
+  ) {
+    guard context.channel.isActive else { return }
+    var head = HTTPResponseHead(version: request.version, status: status)
+    head.headers.add(name: "content-type", value: type)
+    head.headers.add(name: "content-length", value: "\(text.utf8.count)")
+    context.write(wrapOutboundOut(.head(head)), promise: nil)
+    if request.method != .HEAD {
+      context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(string: text)))), promise: nil)
+    }
+    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+    if !request.isKeepAlive { context.close(promise: nil) }
+  }
+}
+
+/// Waits for one linearizable read and says what went wrong, if anything.
+private final class ReadProbe: ReplySink {
+  private let done: @Sendable (String?) -> Void
+
+  init(_ done: @escaping @Sendable (String?) -> Void) { self.done = done }
+
+  func deliver(_ replies: [Reply]) {
+    guard let reply = replies.first else { return }
+    if case .failed(let error) = reply.outcome { done("\(error)") } else { done(nil) }
+  }
+}

@@ -1,0 +1,165 @@
+import HTTP2
+import Logging
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import Primitives
+import Replica
+import Synchronization
+
+/// The client port: etcd's gRPC services and, on the same port, its HTTP endpoints.
+///
+///     TCP (TLS, if any) ─▶ PrefaceDetector ─┬─▶ HTTP2Handler ─▶ GRPCServerConnection ─▶ ServerLoop
+///                                           └─▶ HTTP/1.1 codec ─▶ EndpointHandler
+///
+/// Each event loop has one `ServerLoop`, which knows all connections of that loop and nothing of the
+/// others. A connection stays on the loop that accepted it.
+///
+/// Made with a replica, it does nothing until `listen`; `shutdown` lets calls in flight end.
+public final class EtcdServer: Sendable {
+  public let settings: EtcdServerSettings
+  private let front: any ReplicaFront
+  private let group: MultiThreadedEventLoopGroup
+  private let loops: [ObjectIdentifier: NIOLoopBound<ServerLoop>]
+  private let channels: Mutex<Channels>
+  private let logger: Logger
+
+  private struct Channels {
+    var listeners: [any Channel] = []
+    var connections: [ObjectIdentifier: any Channel] = [:]
+    var isShutDown = false
+  }
+
+  /// A server for `front` whose connections are spread over the loops of `group`, which must outlive it.
+  public init(
+    front: any ReplicaFront, settings: EtcdServerSettings = EtcdServerSettings(),
+    group: MultiThreadedEventLoopGroup, logger: Logger
+  ) async throws {
+    self.front = front
+    self.settings = settings
+    self.group = group
+    self.logger = logger
+    channels = Mutex(Channels())
+    var loops: [ObjectIdentifier: NIOLoopBound<ServerLoop>] = [:]
+    for eventLoop in group.makeIterator() {
+      let bound = eventLoop.submit {
+        NIOLoopBound(
+          ServerLoop(eventLoop: eventLoop, front: front, settings: settings), eventLoop: eventLoop)
+      }
+      loops[ObjectIdentifier(eventLoop)] = try await bound.get()
+    }
+    self.loops = loops
+  }
+
+  /// Starts to accept connections. `port` 0 lets the system choose.
+  ///
+  /// - Parameters:
+  ///   - configure: adds handlers such as TLS to the pipeline of each new connection, before all others.
+  /// - Returns: the address bound.
+  public func listen(
+    host: String, port: Int, configure: (@Sendable (any Channel) throws -> Void)? = nil
+  ) async throws -> SocketAddress {
+    for bound in loops.values { try await bound.eventLoop.submit { bound.value.start() }.get() }
+    let listener = try await ServerBootstrap(group: group)
+      .serverChannelOption(.backlog, value: 1_024)
+      .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+      // One turn of the loop should take all that a burst of requests left in the socket.
+      .childChannelOption(
+        .recvAllocator,
+        value: AdaptiveRecvByteBufferAllocator(
+          minimum: 2_048, initial: 16_384, maximum: 262_144)
+      )
+      .childChannelOption(
+        .writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20)
+      )
+      .childChannelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture {
+          try configure?(channel)
+          try self.prepare(channel)
+        }
+      }
+      .bind(host: host, port: port)
+      .get()
+    channels.withLock { $0.listeners.append(listener) }
+    guard let address = listener.localAddress else { throw ChannelError.unknownLocalAddress }
+    logger.info("serving clients", metadata: ["address": "\(address)"])
+    return address
+  }
+
+  /// Accepts no more, lets calls in flight end for a while (`HTTP2Limits.drainTimeout`), closes the rest.
+  public func shutdown() async {
+    let channels = channels.withLock { channels in
+      channels.isShutDown = true
+      return channels
+    }
+    for listener in channels.listeners { try? await listener.close().get() }
+    for connection in channels.connections.values {
+      connection.eventLoop.execute {
+        if let handler = try? connection.pipeline.syncOperations.handler(type: HTTP2Handler.self) {
+          handler.drain()
+        } else {
+          connection.close(promise: nil)
+        }
+      }
+    }
+    for connection in channels.connections.values { try? await connection.closeFuture.get() }
+    for bound in loops.values {
+      try? await bound.eventLoop.submit {
+        bound.value.stop()
+        bound.value.sink.detach()
+      }.get()
+    }
+  }
+
+  /// What all loops have counted.
+  func collectMetrics() -> EventLoopFuture<LoopMetrics> {
+    let parts = loops.values.map { bound in
+      bound.eventLoop.submit { bound.value.currentMetrics() }
+    }
+    return EventLoopFuture.whenAllSucceed(parts, on: group.any()).map { parts in
+      var sum = LoopMetrics()
+      for part in parts { sum.add(part) }
+      return sum
+    }
+  }
+
+  // MARK: Connections
+
+  private func prepare(_ channel: any Channel) throws {
+    let key = ObjectIdentifier(channel)
+    let isLate = channels.withLock { channels in
+      channels.connections[key] = channel
+      return channels.isShutDown
+    }
+    channel.closeFuture.whenComplete { _ in
+      self.channels.withLock { $0.connections[key] = nil }
+    }
+    if isLate { throw ChannelError.ioOnClosedChannel }
+    let detector = PrefaceDetector { channel, detected in
+      switch detected {
+      case .http2: try self.installGRPC(channel)
+      case .http1: try self.installEndpoints(channel)
+      }
+    }
+    try channel.pipeline.syncOperations.addHandler(detector)
+  }
+
+  private func installGRPC(_ channel: any Channel) throws {
+    guard let bound = loops[ObjectIdentifier(channel.eventLoop)] else {
+      throw ChannelError.inappropriateOperationForState
+    }
+    let loop = bound.value
+    loop.metrics.connections += 1
+    channel.closeFuture.whenComplete { _ in bound.value.metrics.connections -= 1 }
+    let connection = GRPCServerConnection(
+      router: EtcdMethod.router, delegate: loop,
+      maxMessageSize: settings.maxRequestBytes + EtcdServerLimits.messageOverheadBytes)
+    try channel.pipeline.syncOperations.addHandler(connection.makeHandler())
+  }
+
+  private func installEndpoints(_ channel: any Channel) throws {
+    try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
+    try channel.pipeline.syncOperations.addHandler(EndpointHandler(server: self, front: front))
+  }
+}

@@ -1,0 +1,47 @@
+/// What an operator sets of the client port, with etcd's defaults.
+public struct EtcdServerSettings: Sendable {
+  public init() {}
+
+  /// The etcd version that we say we are: clients choose features by it (Kubernetes asks for watch
+  /// progress from 3.5.13 on). Semantics and texts follow this version's API.
+  public static let reportedVersion = "3.5.17"
+  /// The cluster version that goes with it.
+  public static let reportedClusterVersion = "3.5.0"
+
+  /// `--max-request-bytes`: the largest request that is proposed.
+  public var maxRequestBytes = 1_572_864
+  /// `--max-txn-ops`
+  public var maxTxnOperations = 128
+  /// The shortest life of a lease in seconds: one and a half election time-outs, rounded up.
+  public var minimumLeaseSeconds: Int64 = 2
+  /// `--watch-progress-notify-interval`: how long a watcher that asked for it may be silent.
+  public var watchProgressInterval = Duration.seconds(600)
+}
+
+/// Every bound of the client port, and why.
+enum EtcdServerLimits {
+  /// What gRPC adds to a request of the largest size before it is refused unread; etcd's constant.
+  static let messageOverheadBytes = 512 << 10
+  /// Command bytes collected from one turn of an event loop before they are handed to the writer: half a
+  /// log entry, so that entries fill evenly and the writer starts while we still decode.
+  static let batchBytes = 512 << 10
+  /// How often calls are checked for their deadlines and streams for the loss of the leader. Clients keep
+  /// their own deadlines exactly; ours only free what they left behind.
+  static let housekeepingInterval = Duration.milliseconds(500)
+  /// Housekeeping turns without a leader after which streams that require one are ended: about etcd's three
+  /// election time-outs.
+  static let turnsWithoutLeader = 6
+  /// Bytes waiting on a watch stream above which its watchers leave the writer and catch up later, from
+  /// a view, at the client's pace.
+  static let watchQueueBytes = 4 << 20
+  /// Bytes and events of one step of catching up, so that one watcher holds an event loop for about a
+  /// millisecond.
+  static let catchUpBytes = 256 << 10
+  static let catchUpEvents = 4_096
+  /// Event bytes of one watch response that holds several revisions.
+  static let watchResponseBytes = 1 << 20
+  /// Watchers of one stream. etcd has no bound; each takes some 300 bytes here, and more at the writer.
+  static let watchersPerStream = 1_000_000
+  /// Bytes of an HTTP/1.1 request's body, which no endpoint reads.
+  static let httpBodyBytes = 64 << 10
+}

@@ -1,0 +1,42 @@
+import EtcdWire
+import HTTP2
+import MVCC
+import Replica
+
+extension GRPCStatus {
+  /// The status and text with which etcd answers.
+  init(_ error: EtcdError) {
+    self.init(Code(rawValue: Int(error.status.rawValue)) ?? .unknown, error.text)
+  }
+
+  init(_ error: ApplyError) {
+    switch error {
+    case .emptyKey: self.init(EtcdError.emptyKey)
+    case .keyNotFound: self.init(EtcdError.keyNotFound)
+    case .compacted: self.init(EtcdError.compacted)
+    case .futureRevision: self.init(EtcdError.futureRevision)
+    case .leaseNotFound: self.init(EtcdError.leaseNotFound)
+    case .leaseExists: self.init(EtcdError.leaseExists)
+    case .leaseTooLong: self.init(EtcdError.leaseTimeToLiveTooLarge)
+    case .malformedRequest: self.init(.internal, "etcdserver: malformed request")
+    case .unsupportedCommand: self.init(EtcdError.notCapable)
+    }
+  }
+
+  init(_ error: ReplicaError) {
+    switch error {
+    case .noLeader: self.init(EtcdError.noLeader)
+    case .timedOut: self.init(EtcdError.timeout)
+    case .timedOutLeaderFailed: self.init(EtcdError.timeoutDueToLeaderFailure)
+    case .tooManyRequests: self.init(EtcdError.tooManyRequests)
+    case .stopped: self.init(EtcdError.stopped)
+    case .leaseNotFound: self.init(EtcdError.leaseNotFound)
+    case .notLeader: self.init(EtcdError.notLeader)
+    }
+  }
+
+  /// What gRPC servers answer to a request that is no protobuf message.
+  init(_ error: WireError) {
+    self.init(.internal, "grpc: error unmarshalling request: \(error)")
+  }
+}

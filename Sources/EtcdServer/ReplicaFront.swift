@@ -1,0 +1,24 @@
+import MVCC
+import Primitives
+import Replica
+
+/// What the services need of the replica behind them: `ReplicaService` in a member, something
+/// synchronous in tests.
+///
+/// Every method may be called from any event loop and returns at once; answers come through the sinks.
+public protocol ReplicaFront: AnyObject, Sendable {
+  var identity: ClusterIdentity { get }
+  /// The published root.
+  var view: StoreView { get }
+  var status: ReplicaStatus { get }
+  func submit(_ batch: ProposalBatch)
+  func requestRead(token: UInt64, sink: any ReplySink)
+  func watch(_ request: WatchRequest, token: UInt64, sink: any ReplySink)
+  func cancelWatch(_ id: WatcherID)
+  func requestProgress(token: UInt64, sink: any ReplySink)
+  func keepAlive(lease: LeaseID, token: UInt64, sink: any ReplySink)
+  func leaseTime(lease: LeaseID, token: UInt64, sink: any ReplySink)
+  func transferLeadership(to member: NodeID)
+}
+
+extension ReplicaService: ReplicaFront {}

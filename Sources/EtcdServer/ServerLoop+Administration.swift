@@ -1,0 +1,254 @@
+import EtcdProto
+import EtcdWire
+import HTTP2
+import MVCC
+import NIOCore
+import Primitives
+import Replica
+import SwiftProtobuf
+
+// Cluster, Maintenance, Auth and the health service: calls that are rare, so their messages are read and
+// written by the generated code.
+
+extension ServerLoop {
+  func administer(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod,
+    _ message: UnsafeRawBufferPointer
+  ) {
+    do {
+      switch method {
+      case .memberList:
+        let request = try Etcdserverpb_MemberListRequest(serializedBytes: Array(message))
+        if request.linearizable {
+          front.requestRead(
+            token: reserve(.memberList, connection, stream, method), sink: sink)
+        } else {
+          sendMembers(connection, stream, front.view, front.status.term)
+        }
+      case .status: respond(connection, stream, method, statusResponse())
+      case .alarm:
+        let request = try Etcdserverpb_AlarmRequest(serializedBytes: Array(message))
+        // No alarm can be raised yet, so none is there to be listed or cleared.
+        if request.action == .activate {
+          unimplemented(connection, stream, method)
+        } else {
+          var response = Etcdserverpb_AlarmResponse()
+          response.header = currentHeader()
+          respond(connection, stream, method, response)
+        }
+      case .defragment:
+        // Nothing here can become fragmented: memory is given back as it falls free.
+        var response = Etcdserverpb_DefragmentResponse()
+        response.header = currentHeader()
+        respond(connection, stream, method, response)
+      case .hash: hash(connection, stream, method, revision: 0)
+      case .hashKV:
+        let request = try Etcdserverpb_HashKVRequest(serializedBytes: Array(message))
+        hash(connection, stream, method, revision: request.revision)
+      case .moveLeader:
+        let request = try Etcdserverpb_MoveLeaderRequest(serializedBytes: Array(message))
+        moveLeader(connection, stream, to: NodeID(request.targetID))
+      case .authStatus:
+        var response = Etcdserverpb_AuthStatusResponse()
+        response.header = currentHeader()
+        respond(connection, stream, method, response)
+      case .authenticate: fail(connection, stream, method, EtcdError.authNotEnabled)
+      case .healthCheck: respond(connection, stream, method, health())
+      default: unimplemented(connection, stream, method)
+      }
+    } catch {
+      fail(connection, stream, method, GRPCStatus(.internal, "grpc: error unmarshalling request"))
+    }
+  }
+
+  private func unimplemented(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod
+  ) {
+    let name = method.path.split(separator: "/").last ?? ""
+    fail(connection, stream, method, GRPCStatus(.unimplemented, "method \(name) not implemented"))
+  }
+
+  private func respond(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod,
+    _ response: some Message
+  ) {
+    do {
+      let bytes: [UInt8] = try response.serializedBytes()
+      bytes.withUnsafeBytes { connection.respond(stream, $0) }
+      metrics.count(method, .ok)
+      metrics.sentBytes &+= UInt64(bytes.count)
+      noteUnflushed(connection)
+    } catch {
+      fail(connection, stream, method, GRPCStatus(.internal, "\(error)"))
+    }
+  }
+
+  private func currentHeader() -> Etcdserverpb_ResponseHeader {
+    header(revision: front.view.revision, front.status.term)
+  }
+
+  private func header(revision: Revision, _ term: Term) -> Etcdserverpb_ResponseHeader {
+    var header = Etcdserverpb_ResponseHeader()
+    header.clusterID = front.identity.cluster
+    header.memberID = front.identity.member.rawValue
+    header.revision = revision.rawValue
+    header.raftTerm = term.rawValue
+    return header
+  }
+
+  // MARK: Cluster
+
+  func sendMembers(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ view: StoreView, _ term: Term
+  ) {
+    var response = Etcdserverpb_MemberListResponse()
+    // etcd's member lists carry no revision.
+    response.header = header(revision: .zero, term)
+    response.members = front.status.members.map { member in
+      var shown = Etcdserverpb_Member()
+      shown.id = member.id.rawValue
+      shown.name = member.name
+      shown.peerUrls = member.peerURLs
+      shown.clientUrls = member.clientURLs
+      shown.isLearner = member.isLearner
+      return shown
+    }
+    respond(connection, stream, .memberList, response)
+  }
+
+  // MARK: Maintenance
+
+  private func statusResponse() -> Etcdserverpb_StatusResponse {
+    let status = front.status
+    var response = Etcdserverpb_StatusResponse()
+    response.header = header(revision: front.view.revision, status.term)
+    response.version = EtcdServerSettings.reportedVersion
+    response.dbSize = Int64(clamping: status.stateBytes)
+    response.dbSizeInUse = Int64(clamping: status.stateBytes)
+    response.leader = status.leader?.rawValue ?? 0
+    response.raftIndex = status.commitIndex.rawValue
+    response.raftTerm = status.term.rawValue
+    response.raftAppliedIndex = status.appliedIndex.rawValue
+    response.isLearner = status.role == .learner
+    response.storageVersion = "3.5.0"
+    if status.leader == nil { response.errors = [EtcdError.noLeader.text] }
+    return response
+  }
+
+  private func moveLeader(
+    _ connection: GRPCServerConnection, _ stream: StreamID, to target: NodeID
+  ) {
+    let status = front.status
+    guard status.leader == front.identity.member else {
+      fail(connection, stream, .moveLeader, EtcdError.notLeader)
+      return
+    }
+    guard status.members.contains(where: { $0.id == target && !$0.isLearner }) else {
+      fail(connection, stream, .moveLeader, EtcdError.badLeaderTransferee)
+      return
+    }
+    front.transferLeadership(to: target)
+    awaitLeader(
+      connection, stream, target, until: Self.now().advanced(by: .seconds(5)))
+  }
+
+  /// Answers when `target` leads, which shows in the status alone.
+  private func awaitLeader(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ target: NodeID, until end: Instant
+  ) {
+    if front.status.leader == target {
+      var response = Etcdserverpb_MoveLeaderResponse()
+      response.header = currentHeader()
+      respond(connection, stream, .moveLeader, response)
+    } else if Self.now() >= end {
+      fail(connection, stream, .moveLeader, EtcdError.timeoutDueToLeaderFailure)
+    } else if connection.handler.connection.isOpen(stream) {
+      let bound = NIOLoopBound((self, connection), eventLoop: eventLoop)
+      eventLoop.scheduleTask(in: .milliseconds(20)) {
+        bound.value.0.awaitLeader(bound.value.1, stream, target, until: end)
+      }
+    }
+  }
+
+  // MARK: Hashes
+
+  /// Hashes all records as they were at a revision (zero: now), a slice a turn of the loop.
+  ///
+  /// The hash is a checksum of the records' encodings in order of their keys: equal on members whose
+  /// data is equal, however it came about. It is not etcd's number, which depends on etcd's files.
+  private func hash(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod, revision: Int64
+  ) {
+    let view = front.view
+    let key: [UInt8] = [0]
+    do {
+      let pager = try key.withUnsafeBytes { key in
+        var request = RangeRequest()
+        request.key = key
+        request.rangeEnd = key
+        request.revision = revision
+        return try view.pager(request)
+      }
+      let hashed = revision > 0 ? Revision(revision) : view.revision
+      continueHash(
+        Hashing(
+          connection: connection, stream: stream, method: method, view: view, revision: hashed,
+          pager: pager))
+    } catch let error as ApplyError {
+      fail(connection, stream, method, GRPCStatus(error))
+    } catch {
+      fail(connection, stream, method, GRPCStatus(.internal, "\(error)"))
+    }
+  }
+
+  private struct Hashing {
+    var connection: GRPCServerConnection
+    var stream: StreamID
+    var method: EtcdMethod
+    var view: StoreView
+    var revision: Revision
+    var pager: RangePager
+    var checksum: UInt32 = 0
+  }
+
+  private func continueHash(_ current: Hashing) {
+    var hashing = current
+    guard hashing.connection.handler.connection.isOpen(hashing.stream) else { return }
+    var piece: [UInt8] = []
+    let isMore = hashing.pager.next(byteLimit: EtcdServerLimits.catchUpBytes, into: &piece)
+    hashing.checksum = CRC32C.checksum(piece, seed: hashing.checksum)
+    if isMore {
+      let bound = NIOLoopBound((self, hashing), eventLoop: eventLoop)
+      eventLoop.execute { bound.value.0.continueHash(bound.value.1) }
+      return
+    }
+    let header = header(revision: hashing.view.revision, front.status.term)
+    if hashing.method == .hash {
+      var response = Etcdserverpb_HashResponse()
+      response.header = header
+      response.hash = hashing.checksum
+      respond(hashing.connection, hashing.stream, hashing.method, response)
+    } else {
+      var response = Etcdserverpb_HashKVResponse()
+      response.header = header
+      response.hash = hashing.checksum
+      response.compactRevision = max(hashing.view.compactRevision.rawValue, 0)
+      response.hashRevision = hashing.revision.rawValue
+      respond(hashing.connection, hashing.stream, hashing.method, response)
+    }
+  }
+
+  // MARK: grpc.health.v1
+
+  private func health() -> Grpc_Health_V1_HealthCheckResponse {
+    var response = Grpc_Health_V1_HealthCheckResponse()
+    response.status = .serving
+    return response
+  }
+
+  func sendHealth(_ connection: GRPCServerConnection, _ stream: StreamID) {
+    guard let bytes: [UInt8] = try? health().serializedBytes() else { return }
+    bytes.withUnsafeBytes { _ = connection.send(stream, $0) }
+    noteUnflushed(connection)
+  }
+}

@@ -1,0 +1,73 @@
+import EtcdWire
+import HTTP2
+import MVCC
+import Primitives
+
+/// One watcher of a watch stream.
+final class Watch {
+  enum State {
+    /// The writer has been asked for a place behind `next`.
+    case asking
+    /// Reading the past from views, a step at a time.
+    case catchingUp
+    /// The stream has too much to send; it goes on when that is out.
+    case waitingForClient
+    /// Standing at the writer.
+    case live(WatcherID)
+    case ended
+  }
+
+  unowned let stream: WatchStream
+  let id: Int64
+  let range: WatchRange
+  let filter: WatchFilter
+  let wantsPrevious: Bool
+  let wantsProgress: Bool
+  let fragments: Bool
+  var state = State.asking
+  /// Every event before this revision has been sent or is unwanted.
+  var next: Revision
+  /// The client has been told that the watch stands.
+  var isAnnounced = false
+  /// Something was sent since the last progress notification was due.
+  var hasSent = false
+
+  init(_ stream: WatchStream, id: Int64, _ request: WatchCreateRequest) {
+    self.stream = stream
+    self.id = id
+    // An empty key means the smallest, as in etcd.
+    range = WatchRange(
+      key: request.key.isEmpty ? [0] : Array(request.key), rangeEnd: Array(request.rangeEnd))
+    filter = request.filters
+    wantsPrevious = request.wantsPrevious
+    wantsProgress = request.wantsProgress
+    fragments = request.fragments
+    next = Revision(request.startRevision)
+  }
+
+  var isLive: Bool { if case .live = state { true } else { false } }
+  var isEnded: Bool { if case .ended = state { true } else { false } }
+}
+
+/// A Watch call: its watchers, by the ids that client and server know them by.
+final class WatchStream {
+  let connection: GRPCServerConnection
+  let stream: StreamID
+  var watches: [Int64: Watch] = [:]
+  var nextID: Int64 = 0
+  /// The client asked how far the stream is, and the answer waits until every watcher has caught up.
+  var wantsStreamProgress = false
+  /// The writer has been asked for it.
+  var isProgressAsked = false
+
+  init(_ connection: GRPCServerConnection, _ stream: StreamID) {
+    self.connection = connection
+    self.stream = stream
+  }
+
+  var isCongested: Bool {
+    connection.queuedBytes(on: stream) > EtcdServerLimits.watchQueueBytes
+  }
+  var isCaughtUp: Bool { watches.values.allSatisfy(\.isLive) }
+  var wantsProgress: Bool { watches.values.contains(where: \.wantsProgress) }
+}
