@@ -19,6 +19,8 @@ struct Progress: Sendable {
   var isVoter = false
   /// Votes in the outgoing half of a joint membership.
   var isOutgoingVoter = false
+  /// It is removed, and should still hear of that: it gets the log for a while, without a say.
+  var isLeaving = false
 
   var state: PeerStatus.State = .probe
   /// Durable at the follower and equal to the leader's log. Never falls within a term.
@@ -27,6 +29,9 @@ struct Progress: Sendable {
   var next: LogIndex
   /// Sent and not yet acknowledged; empty outside `replicate`.
   var window = InFlightWindow()
+  /// `probe`: the last entry of the message that is out, and its cost; zero if it carried none.
+  var probedThrough: LogIndex = .zero
+  var probedBytes = 0
   /// `probe`: a message is out, or the peer is not to be bothered before the next heartbeat.
   var isPaused = false
   /// A ``LogRead`` for this peer has not been answered.
@@ -51,6 +56,7 @@ struct Progress: Sendable {
     state = .probe
     next = match.next
     window.removeAll()
+    probedThrough = .zero
     isPaused = false
   }
 
@@ -58,11 +64,18 @@ struct Progress: Sendable {
     state = .replicate
     next = match.next
     window.removeAll()
+    // The probe's entries fitted as well, and may only not be durable yet.
+    if probedThrough > match {
+      next = probedThrough.next
+      window.append(last: probedThrough, bytes: probedBytes)
+    }
+    probedThrough = .zero
     isPaused = false
   }
 
   mutating func becomeSnapshot() {
     state = .snapshot
+    probedThrough = .zero
     window.removeAll()
     isPaused = false
   }

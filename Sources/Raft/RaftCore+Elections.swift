@@ -35,6 +35,7 @@ extension RaftCore {
         return
       }
       for position in peers.indices { peers[position].isActive = false }
+      dropLeavingPeers()
     }
     if transferTarget != nil {
       transferElapsed += 1
@@ -234,6 +235,7 @@ extension RaftCore {
     needsFlush = false
     uncommittedBytes = 0
     reads.failOwn(into: &pending.failedReads)
+    peers.removeAll { $0.isLeaving }
     for position in peers.indices { peers[position].isReadingLog = false }
   }
 

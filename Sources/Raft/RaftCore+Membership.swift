@@ -57,7 +57,9 @@ extension RaftCore {
     if keep > 0 { memberships.removeFirst(keep) }
   }
 
-  /// Makes `peers` and the voter counts those of the newest membership. What is known of a peer stays.
+  /// Makes `peers` and the voter counts those of the newest membership. What is known of a peer stays. A
+  /// leader keeps the members that leave, until ``dropLeavingPeers()``: they too should see the commitment
+  /// of their removal, and stop.
   mutating func adoptMembership() {
     let membership = membership
     isVoter = membership.voters.contains(id)
@@ -76,10 +78,25 @@ extension RaftCore {
       }
       progress.isVoter = membership.voters.contains(member)
       progress.isOutgoingVoter = membership.votersOutgoing.contains(member)
+      progress.isLeaving = false
       adopted.append(progress)
+    }
+    if role == .leader {
+      for var peer in peers where !membership.contains(peer.id) {
+        peer.isVoter = false
+        peer.isOutgoingVoter = false
+        peer.isLeaving = true
+        adopted.insert(peer, at: adopted.firstIndex { $0.id > peer.id } ?? adopted.count)
+      }
     }
     peers = adopted
     if let target = transferTarget, !membership.voters.contains(target) { transferTarget = nil }
+  }
+
+  /// Forgets the members whose removal is committed. They had an election time-out to hear of it.
+  mutating func dropLeavingPeers() {
+    guard memberships[memberships.count - 1].index <= commit else { return }
+    peers.removeAll { $0.isLeaving }
   }
 
   /// The commit index has passed `before`: ends a joint membership that leaves by itself, and the

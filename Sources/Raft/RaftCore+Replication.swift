@@ -120,11 +120,13 @@ extension RaftCore {
   private mutating func sendAppend(at position: Int, previousTerm: Term, entries: [Entry]) {
     let previous = peers[position].next.previous
     let last = previous + UInt64(entries.count)
+    var bytes = 0
+    for entry in entries { bytes &+= entry.cost }
     if peers[position].state == .probe {
       peers[position].isPaused = true
+      peers[position].probedThrough = entries.isEmpty ? .zero : last
+      peers[position].probedBytes = bytes
     } else if !entries.isEmpty {
-      var bytes = 0
-      for entry in entries { bytes &+= entry.cost }
       peers[position].window.append(last: last, bytes: bytes)
       peers[position].next = last.next
     }
