@@ -1,0 +1,154 @@
+import Logging
+import Primitives
+import Replica
+
+/// The flags of `martlet store`, checked and made definite.
+struct StoreConfiguration: Sendable {
+  struct PeerAddress: Sendable, Equatable {
+    var name: String
+    var urls: [Endpoint]
+  }
+
+  var name: String
+  var dataDirectory: String
+  var listenClients: [Endpoint]
+  var advertisedClients: [String]
+  var listenPeers: [Endpoint]
+  /// Every member of the new cluster, this one included.
+  var initialCluster: [PeerAddress]
+  var clusterToken: String
+  var replica: ReplicaSettings
+  var logLevel: Logger.Level
+  var quotaBytes: UInt64
+  var maxRequestBytes: Int
+  var maxTransactionOperations: Int
+
+  init(_ flags: StoreCommand) throws {
+    func list(_ flag: String, _ value: String) throws -> [Endpoint] {
+      let urls = value.split(separator: ",", omittingEmptySubsequences: false)
+      return try urls.map { try Endpoint(String($0), flag: flag) }
+    }
+    name = flags.name
+    guard !name.isEmpty else { throw UsageFailure("--name must not be empty") }
+    dataDirectory = flags.dataDir ?? "\(flags.name).martlet"
+    listenClients = try list("--listen-client-urls", flags.listenClientUrls)
+    advertisedClients = try list(
+      "--advertise-client-urls", flags.advertiseClientUrls ?? flags.listenClientUrls
+    ).map(\.url)
+    listenPeers = try list("--listen-peer-urls", flags.listenPeerUrls)
+    let ownPeerURLs = try list("--initial-advertise-peer-urls", flags.initialAdvertisePeerUrls)
+    clusterToken = flags.initialClusterToken
+    initialCluster = try StoreConfiguration.parseCluster(
+      flags.initialCluster ?? "\(flags.name)=\(flags.initialAdvertisePeerUrls)")
+    guard let own = initialCluster.first(where: { $0.name == flags.name }) else {
+      throw UsageFailure(
+        "--initial-cluster does not name this member: there is no '\(flags.name)=' in it "
+          + "(--name says who this member is)")
+    }
+    guard Set(own.urls.map(\.url)) == Set(ownPeerURLs.map(\.url)) else {
+      throw UsageFailure(
+        "--initial-cluster has \(own.urls.map(\.url).joined(separator: ",")) for \(flags.name), but "
+          + "--initial-advertise-peer-urls is \(flags.initialAdvertisePeerUrls); they must agree")
+    }
+    guard flags.initialClusterState == "new" else {
+      throw UsageFailure(
+        flags.initialClusterState == "existing"
+          ? "--initial-cluster-state existing: joining a running cluster is not supported yet"
+          : "--initial-cluster-state must be 'new' or 'existing', not '\(flags.initialClusterState)'"
+      )
+    }
+    let heartbeat = flags.heartbeatInterval
+    let election = flags.electionTimeout
+    guard heartbeat >= 1, heartbeat <= 60_000 else {
+      throw UsageFailure("--heartbeat-interval must be 1 to 60000 (milliseconds)")
+    }
+    guard election <= 50_000 else {
+      throw UsageFailure("--election-timeout must be at most 50000 (milliseconds)")
+    }
+    guard election >= 5 * heartbeat else {
+      throw UsageFailure(
+        "--election-timeout must be at least five times --heartbeat-interval, "
+          + "or a lost heartbeat would start an election")
+    }
+    replica = ReplicaSettings()
+    replica.name = flags.name
+    replica.clientURLs = advertisedClients
+    replica.heartbeatInterval = .milliseconds(Int64(heartbeat))
+    replica.electionTimeout = .milliseconds(Int64(election))
+    replica.snapshotCount = flags.snapshotCount
+    guard let level = StoreConfiguration.logLevels[flags.logLevel] else {
+      throw UsageFailure(
+        "--log-level must be debug, info, warn, error, panic or fatal, not '\(flags.logLevel)'")
+    }
+    logLevel = level
+    guard flags.quotaBackendBytes >= 0 else {
+      throw UsageFailure("--quota-backend-bytes must not be negative")
+    }
+    quotaBytes = flags.quotaBackendBytes == 0 ? 2 << 30 : UInt64(flags.quotaBackendBytes)
+    guard flags.maxRequestBytes > 0, flags.maxRequestBytes <= 128 << 20 else {
+      throw UsageFailure("--max-request-bytes must be 1 to 134217728")
+    }
+    maxRequestBytes = flags.maxRequestBytes
+    guard flags.maxTxnOps > 0, flags.maxTxnOps <= 1 << 20 else {
+      throw UsageFailure("--max-txn-ops must be 1 to 1048576")
+    }
+    maxTransactionOperations = flags.maxTxnOps
+  }
+
+  private static let logLevels: [String: Logger.Level] = [
+    "debug": .debug, "info": .info, "warn": .warning, "error": .error, "panic": .critical,
+    "fatal": .critical,
+  ]
+
+  /// Reads `NAME=URL,NAME=URL...`; a name that comes again adds a URL.
+  static func parseCluster(_ text: String) throws -> [PeerAddress] {
+    var members: [PeerAddress] = []
+    for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let equals = part.firstIndex(of: "="), equals != part.startIndex else {
+        throw UsageFailure("--initial-cluster: '\(part)' is not of the form NAME=URL")
+      }
+      let name = String(part[..<equals])
+      let endpoint = try Endpoint(
+        String(part[part.index(after: equals)...]), flag: "--initial-cluster")
+      if let position = members.firstIndex(where: { $0.name == name }) {
+        members[position].urls.append(endpoint)
+      } else {
+        members.append(PeerAddress(name: name, urls: [endpoint]))
+      }
+    }
+    return members
+  }
+}
+
+/// A URL of scheme, host and port, as flags name addresses.
+struct Endpoint: Sendable, Equatable {
+  /// As it was given.
+  var url: String
+  var isTLS: Bool
+  var host: String
+  var port: Int
+
+  init(_ text: String, flag: String) throws {
+    func fail(_ reason: String) -> UsageFailure { UsageFailure("\(flag): '\(text)' \(reason)") }
+    url = text
+    let rest: Substring
+    if text.hasPrefix("http://") {
+      isTLS = false
+      rest = text.dropFirst(7)
+    } else if text.hasPrefix("https://") {
+      isTLS = true
+      rest = text.dropFirst(8)
+    } else {
+      throw fail("must start with http://")
+    }
+    guard !isTLS else { throw fail("asks for TLS, which the store does not support yet") }
+    guard let colon = rest.lastIndex(of: ":"), let port = Int(rest[rest.index(after: colon)...]),
+      (1...65_535).contains(port)
+    else { throw fail("needs a port from 1 to 65535, as in http://127.0.0.1:2379") }
+    var host = String(rest[..<colon])
+    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+    guard !host.isEmpty, !host.contains("/") else { throw fail("needs a host") }
+    self.host = host
+    self.port = port
+  }
+}

@@ -1,0 +1,141 @@
+import EtcdServer
+import Logging
+import NIOCore
+import NIOPosix
+import PeerTransport
+import Persistence
+import Primitives
+import Replica
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A member, put together: files, replica, connections to the others, client port.
+struct StoreMember {
+  private let configuration: StoreConfiguration
+  private let log: Logger
+
+  init(_ configuration: StoreConfiguration) {
+    self.configuration = configuration
+    LoggingSystem.bootstrap(StreamLogHandler.standardError)
+    var log = Logger(label: "store")
+    log.logLevel = configuration.logLevel
+    self.log = log
+  }
+
+  /// Runs until SIGTERM or SIGINT.
+  func run() async throws {
+    let founders = StoreIdentity.members(of: configuration)
+    let identity = ClusterIdentity(
+      cluster: StoreIdentity.clusterID(members: founders.map(\.id)),
+      member: StoreIdentity.memberID(
+        peerURLs: ownPeerURLs, token: configuration.clusterToken))
+    let (recovered, disk) = try open(identity, founders)
+    log.info(
+      recovered.isNew ? "starting a new member" : "starting from the data directory",
+      metadata: [
+        "name": "\(configuration.name)", "member": "\(identity.member)",
+        "cluster": "\(String(identity.cluster, radix: 16))",
+        "data-dir": "\(configuration.dataDirectory)",
+        "snapshot": "\(recovered.snapshotIndex)", "log-entries": "\(recovered.logEntries)",
+      ])
+    for rejected in recovered.rejected {
+      log.error("a snapshot can't be used; an older one is", metadata: ["reason": "\(rejected)"])
+    }
+
+    let network = PeerNetwork(
+      settings: PeerNetwork.Settings(
+        cluster: identity.cluster, member: identity.member,
+        listen: configuration.listenPeers.map { ($0.host, $0.port) },
+        peers: try otherMembers(founders)), log: log)
+    var random = SystemRandomNumberGenerator()
+    // Proposals of this life must not be taken for those of an earlier one, whose entries may still be
+    // in the log: the seconds since 1970 in the upper bits tell them apart.
+    let sequenceBase = UInt64(time(nil)) << 32
+    let core = ReplicaCore(
+      identity: identity, settings: configuration.replica, recovered: recovered,
+      now: ReplicaService.now, sequenceBase: sequenceBase,
+      random: RandomSource(seed: random.next()))
+    let failed = AsyncStream.makeStream(of: ReplicaFailure.self)
+    let log = log
+    let replica = ReplicaService(
+      core: core, disk: disk, sender: network,
+      onWarning: { log.warning("\($0)") },
+      onFailure: { failed.continuation.yield($0) })
+    try await network.start(receiver: replica)
+
+    let group = MultiThreadedEventLoopGroup(
+      numberOfThreads: min(max(System.coreCount / 2, 1), StoreMember.mostEventLoops))
+    var settings = EtcdServerSettings()
+    settings.maxRequestBytes = configuration.maxRequestBytes
+    settings.maxTxnOperations = configuration.maxTransactionOperations
+    settings.minimumLeaseSeconds = Int64(
+      (configuration.replica.electionTimeout * 3 / 2).components.seconds + 1)
+    let server = try await EtcdServer(
+      front: replica, settings: settings, group: group, logger: log)
+    for endpoint in configuration.listenClients {
+      do {
+        _ = try await server.listen(host: endpoint.host, port: endpoint.port)
+      } catch {
+        throw StartFailure("cannot listen for clients on \(endpoint.url): \(error)")
+      }
+    }
+
+    let failure = await waitForEnd(failed.stream)
+    if let failure { log.critical("stopping: \(failure)") } else { log.info("stopping") }
+    await server.shutdown()
+    await network.stop()
+    replica.stop()
+    if failure != nil { throw StartFailure("the member stopped: \(failure!)") }
+  }
+
+  /// Event loops beyond which more threads only add wake-ups.
+  private static let mostEventLoops = 4
+
+  private var ownPeerURLs: [String] {
+    configuration.initialCluster.first { $0.name == configuration.name }!.urls.map(\.url)
+  }
+
+  private func open(
+    _ identity: ClusterIdentity, _ founders: [ClusterMember]
+  ) throws -> (RecoveredReplica, ReplicaDisk) {
+    do {
+      return try RecoveredReplica.open(
+        directory: configuration.dataDirectory, identity: identity, founders: founders,
+        fileSystem: LinuxFileSystem())
+    } catch {
+      throw StartFailure("\(error)")
+    }
+  }
+
+  private func otherMembers(
+    _ founders: [ClusterMember]
+  ) throws -> [(id: NodeID, host: String, port: Int)] {
+    try configuration.initialCluster.filter { $0.name != configuration.name }.map { member in
+      let id = StoreIdentity.memberID(
+        peerURLs: member.urls.map(\.url), token: configuration.clusterToken)
+      guard let url = member.urls.first else {
+        throw UsageFailure("--initial-cluster has no URL for \(member.name)")
+      }
+      return (id, url.host, url.port)
+    }
+  }
+
+  /// Returns when a signal asks to stop (nil) or the replica had to.
+  private func waitForEnd(_ failures: AsyncStream<ReplicaFailure>) async -> ReplicaFailure? {
+    await withTaskGroup(of: ReplicaFailure?.self) { group in
+      group.addTask {
+        for await failure in failures { return failure }
+        return nil
+      }
+      group.addTask {
+        await TerminationSignal.wait()
+        return nil
+      }
+      let first = await group.next()
+      group.cancelAll()
+      return first ?? nil
+    }
+  }
+}
