@@ -111,7 +111,8 @@ extension RaftCore {
       appendMembership(target, context: [])
     } else if !isVoter {
       // Followers must hear of the commitment that removes this member; then the best one takes over.
-      flush()
+      var shared: [Entry] = []
+      flush(sharing: &shared)
       stepDownHandingOver()
     }
   }

@@ -15,13 +15,15 @@ extension RaftCore {
 
   /// Takes what has to be done now. Everything in it counts as taken: it will not come again.
   public mutating func takeReady() -> Ready {
-    if needsFlush, role == .leader { flush() }
+    // Mostly the followers and the own disk need the same entries: they get the same array.
+    var shared: [Entry] = []
+    if needsFlush, role == .leader { flush(sharing: &shared) }
     forwardReads()
     sendAcknowledgement()
 
     var ready = Ready()
     swap(&ready, &pending)
-    takeWrites(into: &ready)
+    takeWrites(into: &ready, sharing: shared)
     if handedOut < commit {
       ready.committed = log.entries(
         from: handedOut.next, through: commit, maxBytes: settings.limits.committedBytesPerReady)
@@ -35,13 +37,17 @@ extension RaftCore {
     return ready
   }
 
-  private mutating func takeWrites(into ready: inout Ready) {
+  private mutating func takeWrites(into ready: inout Ready, sharing shared: [Entry]) {
     let isDirty = persistence.isDirty(term: term, vote: vote)
     let last = log.lastIndex
     guard isDirty || persistence.firstUnwritten <= last else { return }
     if persistence.firstUnwritten <= last {
-      ready.entries = log.entries(
-        from: persistence.firstUnwritten, through: last, maxBytes: .max)
+      if shared.first?.index == persistence.firstUnwritten, shared.last?.index == last {
+        ready.entries = shared
+      } else {
+        ready.entries = log.entries(
+          from: persistence.firstUnwritten, through: last, maxBytes: .max)
+      }
     }
     let hardState = HardState(term: term, vote: vote, commit: commit)
     if hardState != persistence.written { ready.hardState = hardState }

@@ -64,10 +64,10 @@ extension RaftCore {
   // MARK: Sending
 
   /// Sends every follower what it lacks and what has been committed, and begins a read round.
-  mutating func flush() {
+  ///
+  /// - Parameter shared: entries that were last looked up, and may be wanted again.
+  mutating func flush(sharing shared: inout [Entry]) {
     needsFlush = false
-    // Followers that are equally far, as they mostly are, get the same array of entries.
-    var shared: [Entry] = []
     for position in peers.indices {
       sendAppends(at: position, shared: &shared)
       let known = min(commit, peers[position].match)

@@ -98,9 +98,21 @@ final class Cluster {
   func start(_ member: Member) {
     let first = member.disk.entries.first?.index ?? .zero
     let next = member.disk.snapshot.metadata.index.next
-    let start = StartState(
+    var start = StartState(
       hardState: member.disk.hardState, snapshot: member.disk.snapshot.metadata,
       entries: first <= next ? member.disk.entries : [])
+    let last = start.entries.last?.index ?? .zero
+    if !start.entries.isEmpty, first < next, last >= next.previous,
+      start.entries[Int(next.previous - first)].term == start.snapshot.term, random.oneIn(2)
+    {
+      // Older entries need not be loaded: their terms are enough.
+      for entry in start.entries where entry.index < next {
+        if start.olderTerms.last?.term != entry.term {
+          start.olderTerms.append(TermRun(first: entry.index, term: entry.term))
+        }
+      }
+      start.entries.removeAll { $0.index < next }
+    }
     member.applied = member.disk.snapshot.content
     member.core = RaftCore(
       id: member.id, settings: settings, start: start, random: random.split())

@@ -46,7 +46,7 @@ import Testing
     /// its own, by a broken invariant.
     @Test(arguments: [
       PlantedBugs.unsyncedVote, .staleReadIndex, .stalePersisted, .countUnpersistedSelf,
-      .unsyncedAppend, .commitOldTerm,
+      .unsyncedAppend,
     ])
     func plantedBugsAreFound(bug: PlantedBugs) async throws {
       await #expect(processExitsWith: .failure) { [rawBug = bug.rawValue as UInt32] in

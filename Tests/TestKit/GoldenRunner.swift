@@ -106,7 +106,7 @@ public struct GoldenCommand: Sendable {
   /// Its line in the file, from 1.
   public let line: Int
 
-  init(text: String, line: Int) {
+  public init(text: String, line: Int = 1) {
     self.text = text
     self.line = line
     let lines = text.split(separator: "\n", maxSplits: 1, omittingEmptySubsequences: false)
