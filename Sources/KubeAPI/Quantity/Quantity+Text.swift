@@ -1,6 +1,8 @@
 /// Why a text is not a quantity.
 public struct QuantityError: Error, Equatable, Sendable, CustomStringConvertible {
   public let message: String
+
+  public init(message: String) { self.message = message }
   public var description: String { message }
 
   static let malformed = QuantityError(

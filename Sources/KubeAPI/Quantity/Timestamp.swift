@@ -39,6 +39,8 @@ public struct Timestamp: Sendable, Hashable, Comparable {
 /// Why a text is no time, in the words of Go's time package.
 public struct TimestampError: Error, Equatable, Sendable, CustomStringConvertible {
   public let message: String
+
+  public init(message: String) { self.message = message }
   public var description: String { message }
 }
 

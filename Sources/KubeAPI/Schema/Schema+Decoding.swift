@@ -3,6 +3,8 @@
 /// of type int32`.
 public struct SchemaError: Error, Equatable, Sendable, CustomStringConvertible {
   public let message: String
+
+  public init(message: String) { self.message = message }
   public var description: String { message }
 }
 

@@ -1,6 +1,8 @@
 /// Why a selector's text or object is none.
 public struct SelectorError: Error, Equatable, Sendable, CustomStringConvertible {
   public let message: String
+
+  public init(message: String) { self.message = message }
   public var description: String { message }
 }
 
