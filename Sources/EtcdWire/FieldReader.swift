@@ -92,6 +92,14 @@ public struct FieldReader {
         offset &+= 1
         return UInt64(first)
       }
+      // Lengths of values and revisions of small stores have two bytes.
+      if offset &+ 1 < base.count {
+        let second = base[offset &+ 1]
+        if second < 0x80 {
+          offset &+= 2
+          return UInt64(first & 0x7F) | UInt64(second) &<< 7
+        }
+      }
     }
     return try longVarint()
   }

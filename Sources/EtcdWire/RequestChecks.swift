@@ -82,52 +82,61 @@ extension TxnRequest {
   /// - Parameter maximumOperations: `--max-txn-ops`: how many predicates, and how many operations in
   ///   each list, a transaction may have. A nested one gets what the one around it left.
   public func check(maximumOperations: Int) -> EtcdError? {
-    if let error = checkOperations(maximum: maximumOperations) { return error }
-    // Everything else first, so that the lists compared here are of bounded length.
-    for list in [success, failure] where list.mayHoldDuplicates {
-      var keys = ChangedKeys()
-      if let error = keys.collect(list) { return error }
-    }
+    var changes = Changes()
+    if let error = check(maximum: maximumOperations, &changes) { return error }
+    // Duplicates come last, so that the lists compared are of bounded length. A list with one change
+    // has none; those are the ones that Kubernetes sends.
+    if changes.success > 1, let error = success.checkDuplicates() { return error }
+    if changes.failure > 1, let error = failure.checkDuplicates() { return error }
     return nil
   }
 
-  fileprivate func checkOperations(maximum: Int) -> EtcdError? {
+  /// How many keys or ranges each list may change; a nested transaction counts as several.
+  private struct Changes {
+    var success = 0
+    var failure = 0
+  }
+
+  private func check(maximum: Int, _ changes: inout Changes) -> EtcdError? {
     let operations = max(compare.count, success.count, failure.count)
     if operations > maximum { return .tooManyOperations }
     for predicate in compare where predicate.key.isEmpty { return .emptyKey }
-    for list in [success, failure] {
-      for operation in list {
-        if let error = operation.check(maximumOperations: maximum - operations) { return error }
-      }
-    }
-    return nil
+    let rest = maximum - operations
+    return success.check(maximumOperations: rest, changes: &changes.success)
+      ?? failure.check(maximumOperations: rest, changes: &changes.failure)
   }
-}
 
-extension RequestOp {
-  fileprivate func check(maximumOperations: Int) -> EtcdError? {
-    switch request {
-    case .none: .keyNotFound
-    case .range(let range): range.check()
-    case .put(let put): put.check()
-    case .deleteRange(let deleteRange): deleteRange.check()
-    case .txn(let txn): txn.checkOperations(maximum: maximumOperations)
-    }
+  fileprivate func checkNested(maximum: Int) -> EtcdError? {
+    var changes = Changes()
+    return check(maximum: maximum, &changes)
   }
 }
 
 extension RepeatedField where Element == RequestOp {
-  /// False if the list changes at most one key or range, by itself: then no two changes can collide.
-  fileprivate var mayHoldDuplicates: Bool {
-    var changes = 0
+  fileprivate func check(maximumOperations: Int, changes: inout Int) -> EtcdError? {
     for operation in self {
+      let error: EtcdError?
       switch operation.request {
-      case .put, .deleteRange: changes += 1
-      case .txn: return true
-      case .range, .none: break
+      case .none: error = .keyNotFound
+      case .range(let range): error = range.check()
+      case .put(let put):
+        error = put.check()
+        changes += 1
+      case .deleteRange(let deleteRange):
+        error = deleteRange.check()
+        changes += 1
+      case .txn(let txn):
+        error = txn.checkNested(maximum: maximumOperations)
+        changes += 2
       }
+      if let error { return error }
     }
-    return changes > 1
+    return nil
+  }
+
+  fileprivate func checkDuplicates() -> EtcdError? {
+    var keys = ChangedKeys()
+    return keys.collect(self)
   }
 }
 

@@ -38,8 +38,39 @@ public struct ResponseHeader: WireMessage, Hashable, Sendable {
     output.append(field: 4, varint: raftTerm)
   }
 
-  /// Appends the header as field 1 of a response. At most 44 bytes.
-  public func appendAsField(to output: inout [UInt8]) { output.append(field: 1, message: self) }
+  /// Appends the header as field 1 of a response. At most 46 bytes.
+  ///
+  /// Every response begins with one, so it is written into place and appended at once.
+  public func appendAsField(to output: inout [UInt8]) {
+    // A tag, a length below 128, and four fields of a tag and at most ten bytes.
+    withUnsafeTemporaryAllocation(byteCount: 46, alignment: 1) { buffer in
+      var end = 2
+      Self.write(0x08, clusterID, into: buffer, at: &end)
+      Self.write(0x10, memberID, into: buffer, at: &end)
+      Self.write(0x18, UInt64(bitPattern: revision), into: buffer, at: &end)
+      Self.write(0x20, raftTerm, into: buffer, at: &end)
+      buffer[0] = 0x0A
+      buffer[1] = UInt8(truncatingIfNeeded: end - 2)
+      output.append(contentsOf: UnsafeRawBufferPointer(rebasing: buffer[..<end]))
+    }
+  }
+
+  @inline(__always)
+  private static func write(
+    _ tag: UInt8, _ value: UInt64, into buffer: UnsafeMutableRawBufferPointer, at end: inout Int
+  ) {
+    if value == 0 { return }
+    buffer[end] = tag
+    end &+= 1
+    var rest = value
+    while rest >= 0x80 {
+      buffer[end] = UInt8(truncatingIfNeeded: rest) | 0x80
+      end &+= 1
+      rest &>>= 7
+    }
+    buffer[end] = UInt8(truncatingIfNeeded: rest)
+    end &+= 1
+  }
 }
 
 extension FieldReader {
