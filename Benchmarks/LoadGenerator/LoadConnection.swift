@@ -62,7 +62,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
       HeaderTemplate([
         HeaderField(":method", "POST"), HeaderField(":scheme", "http"),
         HeaderField(":path", "/etcdserverpb.KV/\(method)"),
-        HeaderField(":authority", "\(endpoint.host):\(endpoint.port)"),
+        HeaderField(":authority", endpoint.authority),
         HeaderField("content-type", "application/grpc"), HeaderField("te", "trailers"),
         HeaderField("user-agent", "martlet-bench"),
       ])

@@ -4,6 +4,9 @@ import ArgumentParser
 struct Endpoint: Hashable, Sendable {
   var host: String
   var port: Int
+
+  /// As in an `:authority` header.
+  var authority: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }
 
 extension Endpoint: ExpressibleByArgument {
@@ -14,7 +17,9 @@ extension Endpoint: ExpressibleByArgument {
       let port = Int(address[address.index(after: colon)...]),
       (1...65535).contains(port), colon > address.startIndex
     else { return nil }
-    self.init(host: String(address[..<colon]), port: port)
+    // An IPv6 address stands in brackets, which are not part of it.
+    let host = address[..<colon].drop { $0 == "[" }
+    self.init(host: String(host.last == "]" ? host.dropLast() : host), port: port)
   }
 }
 

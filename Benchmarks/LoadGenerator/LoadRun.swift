@@ -83,7 +83,7 @@ final class LoadRun {
     let done = DispatchSemaphore(value: 0)
     connected.whenComplete { _ in done.signal() }
     if done.wait(timeout: .now() + Self.connectTime) == .timedOut {
-      let names = Set(options.endpoints.map { "\($0.host):\($0.port)" }).sorted()
+      let names = Set(options.endpoints.map(\.authority)).sorted()
       throw GeneratorError("no connection to all of \(names.joined(separator: ", ")) in time")
     }
   }
