@@ -41,7 +41,7 @@ public struct Image: Sendable, Equatable {
 
   /// How Kubernetes names the image in a container's status: repository and manifest digest.
   public var repositoryDigest: String {
-    guard let name = names.first, let reference = ImageReference(name) else {
+    guard let name = names.first, let reference = ImageName(name) else {
       return id.description
     }
     return "\(reference.repository)@\(manifest)"

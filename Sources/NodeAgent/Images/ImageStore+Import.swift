@@ -91,11 +91,11 @@ extension ImageStore {
         throw ImageError(.invalidReference, "the image has no name: give it one with --name")
       }
       // A layout made for one repository holds the bare tag.
-      if name == nil, ImageReference(text)?.repository == "docker.io/library/latest" {
+      if name == nil, ImageName(text)?.repository == "docker.io/library/latest" {
         throw ImageError(
           .invalidReference, "the image is named \"\(text)\" only: give it a name with --name")
       }
-      guard let reference = ImageReference(text) else {
+      guard let reference = ImageName(text) else {
         throw ImageError(.invalidReference, "couldn't parse image name \"\(text)\"")
       }
       guard let digest = Digest(descriptor["digest"].string ?? "") else {

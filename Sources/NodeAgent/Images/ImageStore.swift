@@ -61,11 +61,11 @@ public struct ImageStore: Sendable {
     if let id = Digest(reference) {
       return try list().first { $0.id == id || $0.manifest == id }
     }
-    guard let wanted = ImageReference(reference) else {
+    guard let wanted = ImageName(reference) else {
       throw ImageError(.invalidReference, "couldn't parse image name \"\(reference)\"")
     }
     for descriptor in try descriptors() {
-      guard let name = Self.name(of: descriptor), let known = ImageReference(name) else { continue }
+      guard let name = Self.name(of: descriptor), let known = ImageName(name) else { continue }
       let matches: Bool
       if let digest = wanted.digest {
         matches =

@@ -1,3 +1,5 @@
+import KubeAPI
+
 /// What runs pods' containers: the part of Kubernetes' Container Runtime Interface that the agent uses.
 ///
 /// The verbs, their order and their meaning are CRI's (`runtime.v1`), so that a daemon that serves CRI

@@ -16,7 +16,7 @@ extension CrunRuntime {
     else { throw RuntimeError(.notFound, "sandbox \(sandbox) is not running") }
     let id = ContainerID(rawValue: Self.newID())
     let container = ContainerRecord(
-      configuration, id: id, createdAt: .now, cgroupPath: "\(record.cgroupPath)/\(id)",
+      configuration, id: id, createdAt: .wallClock(), cgroupPath: "\(record.cgroupPath)/\(id)",
       stopSignal: try Self.signal(configuration.image.configuration.stopSignal))
     try await blocking { [self] in
       try prepare(configuration, container, record, shim)

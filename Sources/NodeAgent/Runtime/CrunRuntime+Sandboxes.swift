@@ -81,7 +81,7 @@ extension CrunRuntime {
     let id = SandboxID(rawValue: Self.newID())
     let address = configuration.network == .pod ? try network?.allocate() : nil
     let record = SandboxRecord(
-      configuration, id: id, createdAt: .now, address: address,
+      configuration, id: id, createdAt: .wallClock(), address: address,
       gateway: address == nil ? nil : network?.gateway,
       prefixLength: network?.settings.block.prefixLength ?? 32, cgroups: cgroups,
       cgroupPath: "\(settings.cgroupParent)/pod\(configuration.uid)", crunPath: crunPath,

@@ -208,7 +208,7 @@ public final class CrunRuntime: ContainerRuntime {
 
   public func pullImage(_ reference: String) async throws -> Image {
     if let image = try await imageStatus(reference) { return image }
-    let name = ImageReference(reference)?.description ?? reference
+    let name = ImageName(reference)?.description ?? reference
     throw ImageError(
       .notFound,
       "failed to pull image \"\(name)\": not found in the node's image store "
@@ -275,7 +275,7 @@ public final class CrunRuntime: ContainerRuntime {
     if case .running(let since) = last.state {
       last.state = .exited(
         ContainerStatus.Exit(
-          code: 137, startedAt: since, finishedAt: .now, reason: "ContainerStatusUnknown",
+          code: 137, startedAt: since, finishedAt: .wallClock(), reason: "ContainerStatusUnknown",
           message: "the container's supervisor ended before it; its exit code is not known"))
     }
     return last

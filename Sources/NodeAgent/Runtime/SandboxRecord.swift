@@ -78,7 +78,7 @@ struct SandboxRecord: Sendable {
     guard let id = value["id"].string, let uid = value["uid"].string,
       let name = value["name"].string, let namespace = value["namespace"].string,
       let attempt = value["attempt"].int, let created = value["createdAt"].string,
-      let createdAt = Timestamp(created), let hostname = value["hostname"].string,
+      let createdAt = try? Timestamp(created), let hostname = value["hostname"].string,
       let cgroups = value["cgroups"].string.flatMap(Cgroups.init(rawValue:)),
       let cgroupPath = value["cgroupPath"].string, let crunPath = value["crun"].string,
       let crunRoot = value["crunRoot"].string, let layers = value["layers"].string
@@ -161,7 +161,7 @@ struct ContainerRecord: Sendable {
     guard let id = value["id"].string, let name = value["name"].string,
       let attempt = value["attempt"].int, let step = value["backOffStep"].int,
       let image = value["image"].string, let imageID = value["imageID"].string,
-      let created = value["createdAt"].string, let createdAt = Timestamp(created),
+      let created = value["createdAt"].string, let createdAt = try? Timestamp(created),
       let cgroupPath = value["cgroupPath"].string, let logPath = value["logPath"].string
     else { return nil }
     self.id = ContainerID(rawValue: id)
@@ -233,7 +233,7 @@ struct ContainerState: Sendable, Equatable {
   }
 
   init?(_ value: Value) {
-    let startedAt = value["startedAt"].string.flatMap { Timestamp($0) }
+    let startedAt = value["startedAt"].string.flatMap { try? Timestamp($0) }
     switch value["state"].string {
     case "created": state = .created
     case "running":
@@ -241,7 +241,7 @@ struct ContainerState: Sendable, Equatable {
       state = .running(since: startedAt)
     case "exited":
       guard let code = value["code"].int,
-        let finishedAt = value["finishedAt"].string.flatMap({ Timestamp($0) })
+        let finishedAt = value["finishedAt"].string.flatMap({ try? Timestamp($0) })
       else { return nil }
       state = .exited(
         ContainerStatus.Exit(

@@ -1,4 +1,5 @@
 import Glibc
+import KubeAPI
 
 /// Writes what a container prints, in the CRI's log format:
 ///
@@ -20,6 +21,7 @@ struct ContainerLog: ~Copyable {
   static let lineBytes = 16 << 10
 
   private let file: Descriptor
+  private var times = Timestamp.SecondPrefix()
   /// Of each stream, what came since its last newline.
   private var partial: [[UInt8]] = [[], []]
   /// How many records were lost because the file could not be written, for instance on a full disk.
@@ -43,7 +45,7 @@ struct ContainerLog: ~Copyable {
       var offset = 0
       while partial[stream.rawValue].count + piece.count - offset > Self.lineBytes {
         let room = Self.lineBytes - partial[stream.rawValue].count
-        Self.record(
+        record(
           &records, partial[stream.rawValue], piece[offset..<offset + room], stream, isWhole: false,
           time)
         count += 1
@@ -51,7 +53,7 @@ struct ContainerLog: ~Copyable {
         offset += room
       }
       if let end {
-        Self.record(
+        record(
           &records, partial[stream.rawValue], piece[offset...], stream, isWhole: true, time)
         count += 1
         partial[stream.rawValue].removeAll(keepingCapacity: true)
@@ -68,7 +70,7 @@ struct ContainerLog: ~Copyable {
   mutating func finish(at time: Timestamp) {
     for stream in [Stream.output, .error] where !partial[stream.rawValue].isEmpty {
       var records: [UInt8] = []
-      Self.record(
+      record(
         &records, partial[stream.rawValue], UnsafeRawBufferPointer(start: nil, count: 0)[...],
         stream,
         isWhole: false, time)
@@ -83,11 +85,11 @@ struct ContainerLog: ~Copyable {
     do { try file.writeAll(records) } catch { lostRecords += count }
   }
 
-  private static func record(
+  private mutating func record(
     _ records: inout [UInt8], _ first: [UInt8], _ second: Slice<UnsafeRawBufferPointer>,
     _ stream: Stream, isWhole: Bool, _ time: Timestamp
   ) {
-    time.append(to: &records, fraction: 9)
+    times.append(time, to: &records)
     stream.tag.withUTF8Buffer { records += $0 }
     records.append(UInt8(ascii: isWhole ? "F" : "P"))
     records.append(UInt8(ascii: " "))

@@ -44,7 +44,7 @@ extension Shim {
         ContainerState(
           state: .exited(
             ContainerStatus.Exit(
-              code: 128, startedAt: nil, finishedAt: .now, reason: "StartError",
+              code: 128, startedAt: nil, finishedAt: .wallClock(), reason: "StartError",
               message: "\(error)"))))
       throw error
     }
@@ -85,7 +85,8 @@ extension Shim {
     }
     isLaunched = true
     return RunningContainer(
-      pid: pid, process: process, pipes: pipes, startedAt: .now, record: record, killAt: nil,
+      pid: pid, process: process, pipes: pipes, startedAt: .wallClock(), record: record,
+      killAt: nil,
       log: .init(log))
   }
 
@@ -144,7 +145,7 @@ extension Shim {
         let count = read(pipe, buffer.baseAddress, buffer.count)
         if count > 0 {
           container.log.log.append(
-            UnsafeRawBufferPointer(rebasing: buffer[..<count]), stream, at: .now)
+            UnsafeRawBufferPointer(rebasing: buffer[..<count]), stream, at: .wallClock())
           if !isLast { return }
         } else if count < 0, errno == EINTR {
           continue
@@ -166,7 +167,7 @@ extension Shim {
     var signal: Int32 = 0
     let ended = clinux_reap(container.pid, &code, &signal)
     if ended == 0 { return }
-    let time = Timestamp.now
+    let time = Timestamp.wallClock()
     let directory = SandboxFiles.container(self.directory, id)
     // Without a process namespace its descendants may live on and hold the pipes.
     let kills = record.cgroups.outOfMemoryKills(container.record.cgroupPath)
@@ -263,7 +264,7 @@ extension Shim {
   }
 
   static func complain(_ text: String) {
-    let line = Array("\(Timestamp.now.nanosecondText) \(text)\n".utf8)
+    let line = Array("\(Timestamp.wallClock().nanosecondText) \(text)\n".utf8)
     _ = write(2, line, line.count)
   }
 }

@@ -6,11 +6,11 @@
 /// under `library/`; without tag and digest the tag is `latest`.
 ///
 /// ```swift
-/// ImageReference("busybox")?.description                 // docker.io/library/busybox:latest
-/// ImageReference("localhost:5000/a/b:v1")?.repository    // localhost:5000/a/b
-/// ImageReference("UPPER/case")                           // nil
+/// ImageName("busybox")?.description                 // docker.io/library/busybox:latest
+/// ImageName("localhost:5000/a/b:v1")?.repository    // localhost:5000/a/b
+/// ImageName("UPPER/case")                           // nil
 /// ```
-public struct ImageReference: Hashable, Sendable, CustomStringConvertible {
+public struct ImageName: Hashable, Sendable, CustomStringConvertible {
   /// Registry and path: `docker.io/library/busybox`.
   public var repository: String
   /// Nil only where a digest names the image.
