@@ -66,6 +66,17 @@ final class Authenticator: Sendable {
   private func user(of certificate: [UInt8]) -> UserInfo? {
     let key = Data(certificate)
     if let user = certificates.withLock({ $0[key] }) { return user }
+    guard var user = Self.subject(of: certificate) else { return nil }
+    user.groups.append("system:authenticated")
+    certificates.withLock { certificates in
+      if certificates.count >= Limits.rememberedCertificates { certificates.removeAll() }
+      certificates[key] = user
+    }
+    return user
+  }
+
+  /// The user and the groups that a certificate's subject names; nil where it names no user.
+  static func subject(of certificate: [UInt8]) -> UserInfo? {
     guard let parsed = try? Certificate(derEncoded: certificate) else { return nil }
     var user = UserInfo(name: "")
     for attribute in parsed.subject.flatMap({ $0 }) {
@@ -73,13 +84,7 @@ final class Authenticator: Sendable {
       if attribute.type == .RDNAttributeType.commonName { user.name = text }
       if attribute.type == .RDNAttributeType.organizationName { user.groups.append(text) }
     }
-    guard !user.name.isEmpty else { return nil }
-    user.groups.append("system:authenticated")
-    certificates.withLock { certificates in
-      if certificates.count >= Limits.rememberedCertificates { certificates.removeAll() }
-      certificates[key] = user
-    }
-    return user
+    return user.name.isEmpty ? nil : user
   }
 
   /// Reads lines of `token,user,uid,"group1,group2"`; empty lines and lines that begin with `#` count

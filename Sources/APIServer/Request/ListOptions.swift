@@ -57,6 +57,8 @@ struct ListOptions: Sendable {
     }
   }
 
+  init() {}
+
   init(
     _ target: RequestTarget, resource: ResourceDefinition, isWatch: Bool
   ) throws(StatusError) {

@@ -34,7 +34,8 @@ struct DeleteOptions: Sendable {
         orphan = request.target.isTrue("orphanDependents")
       }
     } else {
-      let value = try RequestBody.parse(request).value
+      let kind = GroupVersionKind(group: "", version: "v1", kind: "DeleteOptions")
+      let value = try RequestBody.parse(request, kind: kind).value
       gracePeriodSeconds = value["gracePeriodSeconds"].integer
       policy = value["propagationPolicy"].string
       orphan = value["orphanDependents"].bool

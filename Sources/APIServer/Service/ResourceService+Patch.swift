@@ -13,10 +13,10 @@ extension ResourceService {
       guard let old = try await current(call) else { throw notFound(call) }
       let before = call.resource.storage.served(old.value)
       let patched = try patch.apply(to: before, schema: call.resource.schema)
-      let body = try RequestBody(
-        patched, duplicates: patch.duplicates, kind: call.resource.kind,
-        schema: call.resource.schema)
-      let warnings = try body.judge(options.fieldValidation, kind: call.resource.kind)
+      let body = try RequestBody(patched: patched, by: patch, of: call.resource)
+      let warnings = try body.judge(options.fieldValidation) {
+        .strictPatch(patch.value, unknown: $0, duplicates: $1)
+      }
       // A patch that names a resourceVersion is meant for that version only.
       if let revision = try Self.givenRevision(body.value), revision != old.revision {
         throw .conflict(call.resource.groupResource, name: call.info.name)

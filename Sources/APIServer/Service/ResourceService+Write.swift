@@ -23,11 +23,9 @@ extension ResourceService {
   func create(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "CreateOptions")
     let answers = try Answers(call.request, now: environment.now())
-    let body = try RequestBody(
-      call.request, kind: call.resource.kind, schema: call.resource.schema)
-    let warnings = try body.judge(options.fieldValidation, kind: call.resource.kind)
-    if !(body.value["metadata"]["resourceVersion"].string ?? "").isEmpty {
-      throw .badRequest("resourceVersion should not be set on objects to be created")
+    let body = try RequestBody(call.request, of: call.resource)
+    let warnings = try body.judge(options.fieldValidation) {
+      .strict(call.resource.kind, unknown: $0, duplicates: $1)
     }
     let object = try await insert(
       body.value, into: call.resource, namespace: call.namespace, options)
@@ -38,36 +36,30 @@ extension ResourceService {
   func insert(
     _ value: Value, into resource: ResourceDefinition, namespace: String, _ options: WriteOptions
   ) async throws(StatusError) -> StoredObject {
-    try checkNamespace(value, of: resource, namespace: namespace)
-    var object = value
-    if object["metadata"].isNull { object.set("metadata", to: [:]) }
-    let prefix = object["metadata"]["generateName"].string ?? ""
-    let isNameGenerated = (object["metadata"]["name"].string ?? "").isEmpty && !prefix.isEmpty
-    MetadataRules.prepareForCreate(
-      &object, namespace: resource.isNamespaced ? namespace : "", uid: environment.uid(),
-      now: environment.now())
-    SchemaDefaults.kubernetes.apply(to: &object, schema: resource.schema)
-    resource.strategy.applyDefaults(&object)
+    if resource.isNamespaced && namespace.isEmpty {
+      throw .badRequest("an empty namespace may not be set during creation")
+    }
+    let now = environment.now()
+    let isNameGenerated =
+      value["metadata"]["name"].isEmpty && !value["metadata"]["generateName"].isEmpty
     var attempts = 0
     while true {
       attempts += 1
-      if isNameGenerated {
-        // Names may have 63 bytes; the random part needs five of them.
-        object["metadata"]["name"] = Value(String(prefix.prefix(58)) + environment.suffix())
-      }
-      var candidate = object
-      try await admission.mutate(&candidate, of: resource)
-      resource.strategy.prepareForCreate(&candidate)
+      var object = value
+      resource.applyDefaults(&object)
+      try await admission.mutate(&object, of: resource)
+      try resource.prepareForCreate(
+        &object,
+        ResourceDefinition.Creation(
+          namespace: namespace, uid: environment.uid(), now: now, random: environment.random()))
       ManagedFields.update(
-        &candidate, from: .null, schema: resource.schema, apiVersion: resource.kind.apiVersion,
-        manager: options.fieldManager, subresource: "", now: environment.now())
-      let name = candidate["metadata"]["name"].string ?? ""
-      let errors =
-        MetadataRules.validate(candidate, of: resource) + resource.strategy.validate(candidate)
-      if !errors.isEmpty { throw .invalid(resource.kind, name: name, errors) }
-      try await admission.admitCreate(candidate, of: resource, namespace: namespace)
+        &object, from: .null, schema: resource.schema, apiVersion: resource.kind.apiVersion,
+        manager: options.fieldManager, subresource: "", now: now)
+      try resource.validate(object)
+      try await admission.admitCreate(object, of: resource, namespace: namespace)
+      let name = object["metadata"]["name"].string ?? ""
       let key = resource.storageKey(namespace: namespace, name: name)
-      switch try await commit(candidate, of: resource, key: key, expected: .zero, options) {
+      switch try await commit(object, of: resource, key: key, expected: .zero, options) {
       case .done(let stored): return stored
       case .conflict:
         if isNameGenerated && attempts < Limits.writeAttempts { continue }
@@ -76,31 +68,15 @@ extension ResourceService {
     }
   }
 
-  private func checkNamespace(
-    _ value: Value, of resource: ResourceDefinition, namespace: String
-  ) throws(StatusError) {
-    let given = value["metadata"]["namespace"].string ?? ""
-    if resource.isNamespaced {
-      if namespace.isEmpty {
-        throw .badRequest("an empty namespace may not be set during creation")
-      }
-      if !given.isEmpty && given != namespace {
-        throw .badRequest(
-          "the namespace of the provided object does not match the namespace sent on the request")
-      }
-    } else if !given.isEmpty {
-      throw .badRequest("namespace may not be set on resources at the cluster scope")
-    }
-  }
-
   // MARK: Update
 
   func update(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "UpdateOptions")
     let answers = try Answers(call.request, now: environment.now())
-    let body = try RequestBody(
-      call.request, kind: call.resource.kind, schema: call.resource.schema)
-    let warnings = try body.judge(options.fieldValidation, kind: call.resource.kind)
+    let body = try RequestBody(call.request, of: call.resource)
+    let warnings = try body.judge(options.fieldValidation) {
+      .strict(call.resource.kind, unknown: $0, duplicates: $1)
+    }
     let name = body.value["metadata"]["name"].string ?? ""
     if name != call.info.name {
       throw .badRequest(
@@ -109,7 +85,11 @@ extension ResourceService {
           : "the name of the object (\(name)) does not match the name on the URL (\(call.info.name))"
       )
     }
-    try checkNamespace(body.value, of: call.resource, namespace: call.namespace)
+    let namespace = body.value["metadata"]["namespace"].string ?? ""
+    if call.resource.isNamespaced && !namespace.isEmpty && namespace != call.namespace {
+      throw .badRequest(
+        "the namespace of the provided object does not match the namespace sent on the request")
+    }
     let revision = try Self.givenRevision(body.value)
     for _ in 0..<Limits.writeAttempts {
       guard let old = try await current(call) else {
@@ -164,10 +144,11 @@ extension ResourceService {
 
   /// Puts a changed object through the pipeline.
   ///
+  /// - Parameter recorded: the subresource as managedFields tell it, where it differs.
   /// - Returns: nil where the object was changed by someone else meanwhile.
   func replace(
     _ old: StoredObject, with value: Value, in resource: ResourceDefinition, subresource: String,
-    _ options: WriteOptions
+    recordedAs recorded: String? = nil, _ options: WriteOptions
   ) async throws(StatusError) -> Written? {
     let before = resource.storage.served(old.value)
     let uid = value["metadata"]["uid"].string ?? ""
@@ -177,18 +158,17 @@ extension ResourceService {
         why: "Precondition failed: UID in precondition: \(uid), UID in object meta: \(old.uid)")
     }
     var object = value
-    MetadataRules.prepareForUpdate(&object, from: before)
-    SchemaDefaults.kubernetes.apply(to: &object, schema: resource.schema)
-    resource.strategy.applyDefaults(&object)
-    switch subresource {
-    case "status": resource.strategy.prepareForStatusUpdate(&object, from: before)
-    case "finalize":
+    resource.applyDefaults(&object)
+    object["metadata"]["resourceVersion"] = .null
+    if subresource == "finalize" {
       // Only the list of finalizers may change here.
       var finalized = before
       finalized["spec"]["finalizers"] = object["spec"]["finalizers"]
+      finalized["metadata"]["resourceVersion"] = .null
       object = finalized
-      object["metadata"]["resourceVersion"] = .null
-    default: resource.strategy.prepareForUpdate(&object, from: before)
+    } else {
+      resource.prepareForUpdate(
+        &object, from: before, subresource: subresource.isEmpty ? nil : subresource)
     }
     var unchanged = before
     unchanged["metadata"]["resourceVersion"] = .null
@@ -197,13 +177,11 @@ extension ResourceService {
     if object == unchanged { return .stored(old) }
     ManagedFields.update(
       &object, from: before, schema: resource.schema, apiVersion: resource.kind.apiVersion,
-      manager: options.fieldManager, subresource: subresource, now: environment.now())
-    var errors = MetadataRules.validateUpdate(object, from: before, of: resource)
-    errors +=
-      subresource == "status"
-      ? resource.strategy.validateStatusUpdate(object, from: before)
-      : subresource.isEmpty ? resource.strategy.validateUpdate(object, from: before) : []
-    if !errors.isEmpty { throw .invalid(resource.kind, name: old.name, errors) }
+      manager: options.fieldManager, subresource: recorded ?? subresource, now: environment.now())
+    if subresource != "finalize" {
+      try resource.validateUpdate(
+        object, from: before, subresource: subresource.isEmpty ? nil : subresource)
+    }
     if Self.isDeletionComplete(object) {
       return try await remove(old, from: resource, options).map { .deleted($0) }
     }

@@ -36,8 +36,8 @@ final class ResourceService: Sendable {
   struct Environment: Sendable {
     var now: @Sendable () -> Timestamp
     var uid: @Sendable () -> String
-    /// Five random characters for `generateName`.
-    var suffix: @Sendable () -> String
+    /// For the ends of generated names.
+    var random: @Sendable () -> RandomSource
   }
 
   init(

@@ -8,7 +8,8 @@ import KubeAPI
 /// | admit | a new object's namespace exists and isn't on its way out; some namespaces stay |
 struct Admission: Sendable {
   /// Finds another object by resource, namespace and name, in its served form.
-  typealias Find = @Sendable (_ group: String, _ plural: String, _ namespace: String, _ name: String)
+  typealias Find =
+    @Sendable (_ group: String, _ plural: String, _ namespace: String, _ name: String)
     async throws(StatusError) -> Value?
 
   let find: Find

@@ -11,8 +11,10 @@ struct WriteOptions: Sendable {
 
   /// The write goes through everything but the store.
   var isDryRun = false
-  var fieldManager: String
+  var fieldManager = ""
   var fieldValidation = FieldValidation.warn
+
+  init() {}
 
   /// - Parameter kind: for messages, such as `CreateOptions`.
   init(_ request: HTTPRequest, kind: String) throws(StatusError) {
@@ -39,7 +41,9 @@ struct WriteOptions: Sendable {
     }
     if fieldManager.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F }) {
       errors.append(
-        .invalid(FieldPath("fieldManager"), .string(fieldManager), "should only contain printable characters"))
+        .invalid(
+          FieldPath("fieldManager"), .string(fieldManager),
+          "should only contain printable characters"))
     }
     if !errors.isEmpty { throw .invalidOptions(errors, kind: kind) }
     if fieldManager.isEmpty {

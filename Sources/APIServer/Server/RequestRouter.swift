@@ -1,0 +1,126 @@
+import HTTPServer
+import KubeAPI
+import Logging
+import Primitives
+
+/// Takes a request through identification, permission and dispatch; every failure becomes a Status.
+///
+///     authenticate → (anonymous: health and version only) → authorize → dispatch by path and verb
+final class RequestRouter: Sendable {
+  private let service: ResourceService
+  private let authenticator: Authenticator
+  private let authorizer: any Authorizer
+  private let documents: APIDocuments
+  private let health: HealthChecks
+  private let nodes: NodeConnector?
+  private let logger: Logger
+
+  init(
+    service: ResourceService, authenticator: Authenticator, authorizer: any Authorizer,
+    documents: APIDocuments, health: HealthChecks, nodes: NodeConnector?, logger: Logger
+  ) {
+    self.service = service
+    self.authenticator = authenticator
+    self.authorizer = authorizer
+    self.documents = documents
+    self.health = health
+    self.nodes = nodes
+    self.logger = logger
+  }
+
+  func handle(_ request: HTTPRequest) async -> HTTPResponse {
+    do throws(StatusError) {
+      return try await respond(request)
+    } catch {
+      if error.code >= 500 {
+        logger.warning(
+          "request failed",
+          metadata: [
+            "method": "\(request.method)", "path": "\(request.target.path)",
+            "status": "\(error.code)", "message": "\(error.message)",
+          ])
+      }
+      return HTTPResponse(error)
+    }
+  }
+
+  private func respond(_ request: HTTPRequest) async throws(StatusError) -> HTTPResponse {
+    let info = RequestInfo(method: request.method, target: request.target)
+    guard let user = authenticator.authenticate(request) else { throw .unauthorized }
+    if let answer = health.answer(request.target) { return answer }
+    if info.path == "/version" { return documents.version }
+    if user.isAnonymous { throw .unauthorized }
+    if let refusal = authorizer.refusal(of: info, by: user) {
+      throw .forbidden(
+        GroupResource(group: info.group, resource: info.resource), name: info.name, why: refusal)
+    }
+    guard info.isResource else {
+      guard info.verb == "get" || info.verb == "head" else { throw .methodNotAllowed }
+      guard let answer = try documents.answer(request) else { throw .unknownPath }
+      return answer
+    }
+    return try await dispatch(request, info, user)
+  }
+
+  private func dispatch(
+    _ request: HTTPRequest, _ info: RequestInfo, _ user: UserInfo
+  ) async throws(StatusError) -> HTTPResponse {
+    let groupVersion = GroupVersion(group: info.group, version: info.version)
+    guard let resource = service.scheme().resource(groupVersion, info.resource) else {
+      // Binding is a kind of its own with nothing but a create.
+      throw .unknownPath
+    }
+    let isNamespaceMissing = resource.isNamespaced && info.namespace.isEmpty
+    let isNamespaceTooMuch =
+      !resource.isNamespaced && !info.namespace.isEmpty && info.resource != "namespaces"
+    let needsNamespace = !["list", "watch"].contains(info.verb)
+    if isNamespaceTooMuch || (isNamespaceMissing && needsNamespace) || !info.rest.isEmpty {
+      throw .unknownPath
+    }
+    let call = ResourceService.Call(
+      request: request, info: info, user: user, resource: resource)
+    guard info.subresource.isEmpty else { return try await dispatchSubresource(call) }
+    guard resource.verbs.contains(info.verb) else { throw notAllowed(call) }
+    switch info.verb {
+    case "get": return try await service.get(call)
+    case "list": return try await service.list(call)
+    case "watch": return try await service.watch(call)
+    case "create": return try await service.create(call)
+    case "update": return try await service.update(call)
+    case "patch": return try await service.patch(call)
+    case "delete": return try await service.delete(call)
+    case "deletecollection": return try await service.deleteCollection(call)
+    default: throw notAllowed(call)
+    }
+  }
+
+  private func dispatchSubresource(
+    _ call: ResourceService.Call
+  ) async throws(StatusError) -> HTTPResponse {
+    guard let subresource = call.resource.subresource(call.info.subresource) else {
+      throw .unknownPath
+    }
+    guard subresource.verbs.contains(call.info.verb) else { throw notAllowed(call) }
+    switch (subresource.name, call.info.verb) {
+    case ("status", "get"): return try await service.get(call)
+    case ("status", "update"), ("finalize", "update"): return try await service.update(call)
+    case ("status", "patch"): return try await service.patch(call)
+    case ("scale", "get"): return try await service.getScale(call)
+    case ("scale", "update"), ("scale", "patch"): return try await service.writeScale(call)
+    case ("binding", "create"): return try await service.bind(call)
+    case ("eviction", "create"): return try await service.evict(call)
+    case ("log", "get"):
+      guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
+      return try await service.log(call, nodes: nodes)
+    default:
+      throw StatusError(
+        code: 501, reason: "NotImplemented",
+        message: "\(call.info.resourceText) is not implemented by this server yet")
+    }
+  }
+
+  private func notAllowed(_ call: ResourceService.Call) -> StatusError {
+    call.info.subresource.isEmpty
+      ? .methodNotAllowed(call.resource.groupResource, verb: call.info.verb) : .methodNotAllowed
+  }
+}
