@@ -64,7 +64,7 @@ public struct RangePager: Sendable {
         var walk = RevisionWalk(view.root, range, at: revision)
         while let record = walk.next() {
           if left == 0 { return true }
-          if output.count - start >= byteLimit {
+          if output.count > start && output.count - start >= byteLimit {
             after = record
             return true
           }
