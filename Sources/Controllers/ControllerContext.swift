@@ -1,0 +1,57 @@
+import KubeAPI
+import KubeClient
+import Logging
+
+/// What all controllers of one process share: one cache a kind, one client, one voice.
+public final class ControllerContext: Sendable {
+  public let client: APIClient
+  public let events: EventRecorder
+  public let log: Logger
+  let pods: Informer
+  let replicaSets: Informer
+  let deployments: Informer
+  let nodes: Informer
+  let namespaces: Informer
+  let serviceAccounts: Informer
+  let nodeLeases: Informer
+
+  /// Objects of the controller with this uid.
+  static let byController = "controller"
+  static let byNamespace = "namespace"
+
+  public init(client: APIClient, log: Logger) {
+    self.client = client
+    self.log = log
+    events = EventRecorder(client: client, component: "controller-manager", log: log)
+    func informer(_ type: ResourceType, namespace: String? = nil) -> Informer {
+      let informer = Informer(type, client: client, namespace: namespace, log: log)
+      informer.addIndex(Self.byController) { object in
+        AnyObjectView(object).controller.map { [$0.uid] } ?? []
+      }
+      informer.addIndex(Self.byNamespace) { [AnyObjectView($0).namespace] }
+      return informer
+    }
+    pods = informer(.pods)
+    replicaSets = informer(.replicaSets)
+    deployments = informer(.deployments)
+    nodes = informer(.nodes)
+    namespaces = informer(.namespaces)
+    serviceAccounts = informer(.serviceAccounts)
+    nodeLeases = informer(.leases, namespace: "kube-node-lease")
+  }
+
+  var informers: [Informer] {
+    [pods, replicaSets, deployments, nodes, namespaces, serviceAccounts, nodeLeases]
+  }
+
+  /// Keeps the caches current until cancelled.
+  func runInformers() async {
+    await withTaskGroup(of: Void.self) { group in
+      for informer in informers { group.addTask { await informer.run() } }
+    }
+  }
+
+  func waitUntilSynced() async {
+    for informer in informers { await informer.waitUntilSynced() }
+  }
+}

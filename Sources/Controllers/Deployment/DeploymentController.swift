@@ -1,0 +1,131 @@
+import KubeAPI
+import KubeClient
+
+/// Carries out `DeploymentPlan`s.
+struct DeploymentController: Sendable {
+  private let context: ControllerContext
+  private let reconciler: Reconciler<ObjectKey>
+
+  init(_ context: ControllerContext) {
+    self.context = context
+    let queue = WorkQueue<ObjectKey>()
+    reconciler = Reconciler(name: "deployment", queue: queue, workers: 4, log: context.log) { key in
+      try await Self.reconcile(key, context, queue)
+    }
+    context.deployments.addHandler { queue.add(ObjectKey($0.object)) }
+    context.replicaSets.addHandler { change in
+      let set = AnyObjectView(change.object)
+      if let owner = set.controller, owner.kind == "Deployment" {
+        queue.add(ObjectKey(namespace: set.namespace, name: owner.name))
+      }
+    }
+    // Recreate waits for the last old pod to be gone, of which no ReplicaSet's status tells.
+    context.pods.addHandler { change in
+      guard case .deleted(let pod) = change, let owner = AnyObjectView(pod).controller,
+        owner.kind == "ReplicaSet",
+        let set = context.replicaSets.get(
+          namespace: AnyObjectView(pod).namespace, name: owner.name),
+        let deployment = AnyObjectView(set).controller
+      else { return }
+      queue.add(ObjectKey(namespace: AnyObjectView(pod).namespace, name: deployment.name))
+    }
+  }
+
+  func run() async { await reconciler.run() }
+
+  private static func reconcile(
+    _ key: ObjectKey, _ context: ControllerContext, _ queue: WorkQueue<ObjectKey>
+  ) async throws {
+    guard let object = context.deployments.get(key) else { return }
+    let deployment = DeploymentView(object)
+    let sets = context.replicaSets.list(
+      index: ControllerContext.byController, deployment.uid
+    ).map(ReplicaSetView.init)
+    let runningOldPods =
+      deployment.isRecreate
+      && Rollout(deployment, sets).old.contains { set in
+        context.pods.list(index: ControllerContext.byController, set.uid)
+          .contains { !PodView($0).isFinished }
+      }
+    let plan = DeploymentPlan.decide(
+      deployment, replicaSets: sets, runningOldPods: runningOldPods, now: .now)
+    var isCollision = false
+    for step in plan.steps {
+      if try await !carryOut(step, deployment, sets, context) { isCollision = true }
+    }
+    if let revision = plan.revision {
+      try await context.client.patch(
+        .deployments, namespace: key.namespace, name: key.name, .merge,
+        ["metadata": ["annotations": [DeploymentPlan.revisionKey: Value(revision)]]])
+    }
+    var status = plan.status
+    if isCollision {
+      let count = deployment.object["status"]["collisionCount"].integer ?? 0
+      status["collisionCount"] = Value(count + 1)
+    }
+    if status != object["status"] {
+      var updated = object
+      updated["status"] = status
+      if plan.revision != nil { updated["metadata"].remove("resourceVersion") }
+      try await context.client.update(.deployments, updated, subresource: "status")
+    }
+    if let seconds = plan.checkAgainAfter { queue.add(key, after: .seconds(seconds)) }
+  }
+
+  /// - Returns: false if the new ReplicaSet's name is taken by a stranger, so that another must be made up.
+  private static func carryOut(
+    _ step: DeploymentPlan.Step, _ deployment: DeploymentView, _ sets: [ReplicaSetView],
+    _ context: ControllerContext
+  ) async throws -> Bool {
+    let namespace = deployment.namespace
+    switch step {
+    case .create(let set):
+      do {
+        try await context.client.create(.replicaSets, namespace: namespace, set)
+      } catch let error as StatusError where error.reason == .alreadyExists {
+        let name = AnyObjectView(set).name
+        let existing = try await context.client.get(.replicaSets, namespace: namespace, name: name)
+        // Ours, and the cache is behind: the next event tells.
+        return AnyObjectView(existing).controller?.uid == deployment.uid
+      }
+      let count = set["spec"]["replicas"].integer ?? 0
+      if count > 0 { note(deployment, "up", AnyObjectView(set).name, from: 0, to: count, context) }
+    case .scale(let name, let replicas, let desired, let maximum):
+      let before = sets.first { $0.name == name }?.replicas ?? 0
+      try await context.client.patch(
+        .replicaSets, namespace: namespace, name: name, .merge,
+        [
+          "metadata": [
+            "annotations": [
+              DeploymentPlan.desiredKey: Value("\(desired)"),
+              DeploymentPlan.maximumKey: Value("\(maximum)"),
+            ]
+          ],
+          "spec": ["replicas": Value(replicas)],
+        ])
+      if before != replicas {
+        note(
+          deployment, before < replicas ? "up" : "down", name, from: before, to: replicas, context)
+      }
+    case .annotate(let name, let annotations):
+      try await context.client.patch(
+        .replicaSets, namespace: namespace, name: name, .merge,
+        ["metadata": ["annotations": annotations]])
+    case .delete(let name, let uid):
+      do {
+        try await context.client.delete(
+          .replicaSets, namespace: namespace, name: name, uid: uid, propagation: "Background")
+      } catch let error as StatusError where error.code == 404 {}
+    }
+    return true
+  }
+
+  private static func note(
+    _ deployment: DeploymentView, _ direction: String, _ set: String, from: Int64, to: Int64,
+    _ context: ControllerContext
+  ) {
+    context.events.record(
+      deployment.object, .normal, reason: "ScalingReplicaSet",
+      message: "Scaled \(direction) replica set \(set) from \(from) to \(to)")
+  }
+}

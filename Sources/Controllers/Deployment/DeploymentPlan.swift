@@ -1,0 +1,310 @@
+import KubeAPI
+import Primitives
+
+/// What a Deployment's controller does next: one step of a rollout, and the status to show.
+///
+/// ## The problem
+/// A Deployment owns a ReplicaSet for each version of its pod template. Going from one version to the next
+/// must keep at least `replicas - maxUnavailable` pods available and at most `replicas + maxSurge` alive,
+/// whatever happens meanwhile: a new template in the middle of a rollout, pods that never become ready, a
+/// change of `replicas`, a pause.
+///
+/// ## The design
+/// `decide` looks only at the objects as they are now and returns the next step; when its effect shows in
+/// the cache it is called again. There is no memory between two calls, so a restart in the middle changes
+/// nothing. Each step is safe by itself: it never goes below the minimum or above the maximum, counting
+/// pods that exist but aren't available as unavailable.
+///
+/// ## Example
+/// Three replicas, surge 1, unavailable 0 (25 % of 3, rounded down), template changed:
+///
+///     old 3/3 ─ create new with 1 ─▶ old 3, new 1/0 ─ (new pod ready) ─▶ old 2, new 1/1
+///      ─▶ old 2, new 2/1 ─▶ old 1, new 2/2 ─▶ ... ─▶ old 0, new 3/3
+///
+/// Source: Kubernetes, "Deployments".
+public struct DeploymentPlan: Sendable, Equatable {
+  public enum Step: Sendable, Equatable {
+    /// Create this ReplicaSet.
+    case create(Value)
+    /// Set a ReplicaSet's number of replicas and its annotations about the Deployment.
+    case scale(name: String, replicas: Int64, desired: Int64, maximum: Int64)
+    /// Set annotations of a ReplicaSet, its revision among them.
+    case annotate(name: String, Value)
+    /// Delete a ReplicaSet that the history has no room for.
+    case delete(name: String, uid: String)
+  }
+
+  public var steps: [Step] = []
+  /// The revision annotation that the Deployment should carry; nil if it is right.
+  public var revision: String?
+  public var status: Value
+  /// Seconds until time alone may change the status; nil if only events can.
+  public var checkAgainAfter: Int64?
+
+  static let revisionKey = "deployment.kubernetes.io/revision"
+  static let desiredKey = "deployment.kubernetes.io/desired-replicas"
+  static let maximumKey = "deployment.kubernetes.io/max-replicas"
+  static let hashLabel = "pod-template-hash"
+}
+
+extension DeploymentPlan {
+  /// Decides the next step.
+  ///
+  /// - Parameters:
+  ///   - deployment: as it is in the cache.
+  ///   - replicaSets: those that it controls.
+  ///   - runningOldPods: whether a pod of an old ReplicaSet still exists, which `Recreate` waits for.
+  public static func decide(
+    _ deployment: DeploymentView, replicaSets: [ReplicaSetView], runningOldPods: Bool,
+    now: Timestamp
+  ) -> DeploymentPlan {
+    let rollout = Rollout(deployment, replicaSets)
+    var plan = DeploymentPlan(status: .null)
+    if !deployment.isBeingDeleted {
+      if rollout.isScalingEvent {
+        plan.steps = rollout.scaleAll()
+      } else if deployment.isPaused {
+        plan.steps = []
+      } else {
+        plan.revision = rollout.revisionToSet
+        if deployment.isRecreate {
+          plan.steps = rollout.recreate(runningOldPods: runningOldPods)
+        } else {
+          plan.steps = rollout.roll()
+        }
+        if plan.steps.isEmpty { plan.steps = rollout.cleanUp() }
+      }
+    }
+    (plan.status, plan.checkAgainAfter) = rollout.status(steps: plan.steps, now: now)
+    return plan
+  }
+}
+
+/// The ReplicaSets of a Deployment, sorted out.
+struct Rollout {
+  let deployment: DeploymentView
+  /// Sorted by creation, oldest first.
+  let all: [ReplicaSetView]
+  /// The one whose template is the Deployment's.
+  let new: ReplicaSetView?
+  let old: [ReplicaSetView]
+
+  init(_ deployment: DeploymentView, _ replicaSets: [ReplicaSetView]) {
+    self.deployment = deployment
+    let sorted = replicaSets.sorted {
+      ($0.creationTime ?? .distantPast, $0.name) < ($1.creationTime ?? .distantPast, $1.name)
+    }
+    all = sorted
+    let wanted = Rollout.comparable(deployment.template)
+    let new = sorted.first { Rollout.comparable($0.template) == wanted }
+    self.new = new
+    old = sorted.filter { $0.uid != new?.uid }
+  }
+
+  /// A template without the label that tells ReplicaSets apart.
+  private static func comparable(_ template: Value) -> Value {
+    var template = template
+    template["metadata"]["labels"].remove(DeploymentPlan.hashLabel)
+    if template["metadata"]["labels"].isEmpty { template["metadata"].remove("labels") }
+    template["metadata"].remove("creationTimestamp")
+    if template["metadata"].isEmpty { template.remove("metadata") }
+    return template
+  }
+
+  var replicas: Int64 { deployment.replicas }
+  var maximum: Int64 { replicas + deployment.maxSurge }
+  var totalReplicas: Int64 { all.reduce(0) { $0 + $1.replicas } }
+
+  // MARK: Revisions
+
+  private static func revision(_ object: Value) -> Int64 {
+    object["metadata"]["annotations"][DeploymentPlan.revisionKey].string.flatMap { Int64($0) } ?? 0
+  }
+
+  /// The revision that the current template has or gets: above all others'.
+  private var newRevision: Int64 {
+    let highest = old.map { Rollout.revision($0.object) }.max() ?? 0
+    if let new, Rollout.revision(new.object) > highest { return Rollout.revision(new.object) }
+    return highest + 1
+  }
+
+  var revisionToSet: String? {
+    let wanted = "\(newRevision)"
+    return deployment.annotations[DeploymentPlan.revisionKey].string == wanted ? nil : wanted
+  }
+
+  /// Brings the new ReplicaSet's annotations in line, where a rollback has made an old one new again.
+  private var annotationStep: [DeploymentPlan.Step] {
+    guard let new else { return [] }
+    let wanted = "\(newRevision)"
+    guard new.annotations[DeploymentPlan.revisionKey].string != wanted else { return [] }
+    return [.annotate(name: new.name, [DeploymentPlan.revisionKey: Value(wanted)])]
+  }
+
+  // MARK: Steps
+
+  private func scale(_ set: ReplicaSetView, to count: Int64) -> DeploymentPlan.Step {
+    .scale(name: set.name, replicas: count, desired: replicas, maximum: maximum)
+  }
+
+  /// Whether `replicas` was changed since the ReplicaSets were last scaled.
+  var isScalingEvent: Bool {
+    all.contains { set in
+      guard set.replicas > 0,
+        let desired = set.annotations[DeploymentPlan.desiredKey].string.flatMap({ Int64($0) })
+      else { return false }
+      return desired != replicas
+    }
+  }
+
+  /// Spreads a changed number of replicas over the ReplicaSets, in proportion to their sizes.
+  func scaleAll() -> [DeploymentPlan.Step] {
+    let active = all.filter { $0.replicas > 0 }
+    if active.count <= 1 {
+      guard let only = active.first ?? new ?? all.last else { return [] }
+      return [scale(only, to: replicas)]
+    }
+    if let new, new.replicas == replicas,
+      (new.object["status"]["availableReplicas"].integer ?? 0) == replicas
+    {
+      return old.filter { $0.replicas > 0 }.map { scale($0, to: 0) }
+    }
+    guard !deployment.isRecreate else { return [] }
+    let allowed = replicas > 0 ? maximum : 0
+    var left = allowed - totalReplicas
+    // Growing serves the largest first, shrinking too; the remainder goes to the first.
+    let ordered = active.sorted { ($0.replicas, $0.name) > ($1.replicas, $1.name) }
+    var sizes: [(set: ReplicaSetView, size: Int64)] = ordered.map { set in
+      let before =
+        set.annotations[DeploymentPlan.maximumKey].string.flatMap { Int64($0) } ?? totalReplicas
+      guard before > 0, left != 0 else { return (set, set.replicas) }
+      let (product, overflow) = set.replicas.multipliedReportingOverflow(by: allowed)
+      let share = overflow ? set.replicas : (2 * product + before) / (2 * before)
+      var change = share - set.replicas
+      change = left > 0 ? min(max(change, 0), left) : max(min(change, 0), left)
+      left -= change
+      return (set, set.replicas + change)
+    }
+    if left != 0 { sizes[0].size = max(0, sizes[0].size + left) }
+    return sizes.map { scale($0.set, to: $0.size) }
+  }
+
+  /// One step of a rolling update.
+  func roll() -> [DeploymentPlan.Step] {
+    guard let new else { return [.create(newReplicaSet(replicas: roomForNew(current: 0)))] }
+    if new.replicas > replicas { return annotationStep + [scale(new, to: replicas)] }
+    if new.replicas < replicas {
+      let size = roomForNew(current: new.replicas)
+      if size > new.replicas { return annotationStep + [scale(new, to: size)] }
+    }
+    return annotationStep + scaleDownOld(new)
+  }
+
+  /// The size that the new ReplicaSet may have now.
+  private func roomForNew(current: Int64) -> Int64 {
+    let room = maximum - totalReplicas
+    return room <= 0 ? current : current + min(room, replicas - current)
+  }
+
+  private func scaleDownOld(_ new: ReplicaSetView) -> [DeploymentPlan.Step] {
+    let active = old.filter { $0.replicas > 0 }
+    guard !active.isEmpty else { return [] }
+    let minimum = replicas - deployment.maxUnavailable
+    let newUnavailable = max(
+      0, new.replicas - (new.object["status"]["availableReplicas"].integer ?? 0))
+    var mayGo = totalReplicas - minimum - newUnavailable
+    guard mayGo > 0 else { return [] }
+    var sizes: [String: Int64] = [:]
+    // First the pods that serve nobody: they cost no availability.
+    for set in active where mayGo > 0 {
+      let unavailable = set.replicas - (set.object["status"]["availableReplicas"].integer ?? 0)
+      let gone = min(max(0, unavailable), mayGo)
+      if gone > 0 { sizes[set.name] = set.replicas - gone }
+      mayGo -= gone
+    }
+    // Then available ones, down to the minimum.
+    let available = all.reduce(0) { $0 + ($1.object["status"]["availableReplicas"].integer ?? 0) }
+    var surplus = min(mayGo, available - minimum)
+    for set in active where surplus > 0 {
+      let size = sizes[set.name] ?? set.replicas
+      let gone = min(size, surplus)
+      if gone > 0 { sizes[set.name] = size - gone }
+      surplus -= gone
+    }
+    return active.compactMap { set in sizes[set.name].map { scale(set, to: $0) } }
+  }
+
+  /// Recreate: everything old goes before anything new comes.
+  func recreate(runningOldPods: Bool) -> [DeploymentPlan.Step] {
+    let active = old.filter { $0.replicas > 0 }
+    if !active.isEmpty { return active.map { scale($0, to: 0) } }
+    if runningOldPods { return [] }
+    guard let new else { return [.create(newReplicaSet(replicas: replicas))] }
+    return annotationStep + (new.replicas == replicas ? [] : [scale(new, to: replicas)])
+  }
+
+  /// Deletes old, empty ReplicaSets beyond the history's limit, the oldest first.
+  func cleanUp() -> [DeploymentPlan.Step] {
+    let empty = old.filter {
+      $0.replicas == 0 && ($0.object["status"]["replicas"].integer ?? 0) == 0
+        && ($0.object["status"]["observedGeneration"].integer ?? 0) >= $0.generation
+        && !$0.isBeingDeleted
+    }
+    let surplus = Int64(empty.count) - deployment.revisionHistoryLimit
+    guard surplus > 0 else { return [] }
+    return empty.sorted { Rollout.revision($0.object) < Rollout.revision($1.object) }
+      .prefix(Int(surplus)).map { .delete(name: $0.name, uid: $0.uid) }
+  }
+
+  // MARK: The new ReplicaSet
+
+  private func newReplicaSet(replicas count: Int64) -> Value {
+    let hash = templateHash
+    var template = deployment.template
+    template["metadata"]["labels"][DeploymentPlan.hashLabel] = Value(hash)
+    var selector = deployment.object["spec"]["selector"]
+    selector["matchLabels"][DeploymentPlan.hashLabel] = Value(hash)
+    var annotations: Value = [:]
+    for member in deployment.annotations.members
+    where member.key != "kubectl.kubernetes.io/last-applied-configuration" {
+      annotations[member.key] = member.value
+    }
+    annotations[DeploymentPlan.revisionKey] = Value("\(newRevision)")
+    annotations[DeploymentPlan.desiredKey] = Value("\(replicas)")
+    annotations[DeploymentPlan.maximumKey] = Value("\(maximum)")
+    var spec: Value = ["replicas": Value(count), "selector": selector, "template": template]
+    if deployment.minReadySeconds > 0 {
+      spec["minReadySeconds"] = Value(deployment.minReadySeconds)
+    }
+    return [
+      "apiVersion": "apps/v1", "kind": "ReplicaSet",
+      "metadata": [
+        "name": Value("\(deployment.name)-\(hash)"), "namespace": Value(deployment.namespace),
+        "labels": template["metadata"]["labels"], "annotations": annotations,
+        "ownerReferences": [OwnerReference(controller: deployment.object).value],
+      ],
+      "spec": spec,
+    ]
+  }
+
+  /// A short name for the template: a hash of its canonical bytes and of the count of collisions, in
+  /// letters that can't form words.
+  private var templateHash: String {
+    let alphabet = Array("bcdfghjklmnpqrstvwxz2456789")
+    var bytes = Rollout.comparable(deployment.template).json
+    bytes.append(littleEndian: deployment.object["status"]["collisionCount"].integer ?? 0)
+    // Two CRCs with different seeds give 64 bits; ten letters of 27 carry 47 of them.
+    var rest =
+      UInt64(CRC32C.checksum(bytes)) << 32 | UInt64(CRC32C.checksum(bytes, seed: 0x9E37_79B9))
+    var text = ""
+    for _ in 0..<10 {
+      text.append(alphabet[Int(rest % UInt64(alphabet.count))])
+      rest /= UInt64(alphabet.count)
+    }
+    return text
+  }
+}
+
+extension Timestamp {
+  static let distantPast = Timestamp(secondsSinceEpoch: 0)
+}

@@ -1,0 +1,137 @@
+import KubeAPI
+import KubeClient
+import Synchronization
+
+/// Notices nodes that fell silent, says so in their conditions, and keeps new pods away from them.
+///
+/// A node lets itself be heard by renewing its Lease. What counts is when *this* process last saw the lease
+/// change, so that clocks of nodes needn't agree with ours. Source: Kubernetes, "Nodes", "Heartbeats".
+struct NodeLifecycleController: Sendable {
+  /// Silence after which a node counts as lost: Kubernetes' default.
+  static let gracePeriod = Duration.seconds(40)
+  /// How often silence is looked for.
+  private static let checkInterval = Duration.seconds(5)
+
+  private let context: ControllerContext
+  private let reconciler: Reconciler<ObjectKey>
+  private let queue: WorkQueue<ObjectKey>
+
+  init(_ context: ControllerContext) {
+    self.context = context
+    let queue = WorkQueue<ObjectKey>()
+    self.queue = queue
+    let heard = Heartbeats()
+    reconciler = Reconciler(name: "node", queue: queue, workers: 2, log: context.log) { key in
+      try await Self.reconcile(key, context, heard)
+    }
+    context.nodes.addHandler { queue.add(ObjectKey($0.object)) }
+    context.nodeLeases.addHandler { change in
+      if case .deleted = change { return }
+      heard.note(AnyObjectView(change.object).name)
+    }
+  }
+
+  func run() async {
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await reconciler.run() }
+      group.addTask {
+        while !Task.isCancelled {
+          for node in context.nodes.list() { queue.add(ObjectKey(node)) }
+          try? await Task.sleep(for: Self.checkInterval)
+        }
+      }
+    }
+  }
+
+  private static func reconcile(
+    _ key: ObjectKey, _ context: ControllerContext, _ heard: Heartbeats
+  ) async throws {
+    guard let object = context.nodes.get(key) else { return heard.forget(key.name) }
+    let silence = heard.silence(of: key.name)
+    let plan = NodeHealthPlan.decide(
+      NodeView(object), isSilent: silence > gracePeriod, now: .now)
+    if let status = plan.status {
+      var updated = object
+      updated["status"] = status
+      try await context.client.update(.nodes, updated, subresource: "status")
+      context.events.record(
+        object, .normal, reason: "NodeNotReady",
+        message: "Node \(key.name) status is now: NodeNotReady")
+    }
+    if let taints = plan.taints {
+      try await context.client.patch(
+        .nodes, name: key.name, .merge,
+        [
+          "metadata": [
+            "resourceVersion": plan.status == nil ? object["metadata"]["resourceVersion"] : nil
+          ],
+          "spec": ["taints": taints],
+        ])
+    }
+  }
+}
+
+/// When each node was last heard of.
+private final class Heartbeats: Sendable {
+  private let last = Mutex<[String: ContinuousClock.Instant]>([:])
+
+  func note(_ node: String) { last.withLock { $0[node] = .now } }
+
+  /// A node that was never heard of is given the whole time from now on.
+  func silence(of node: String) -> Duration {
+    last.withLock { last in
+      guard let heard = last[node] else {
+        last[node] = .now
+        return .zero
+      }
+      return .now - heard
+    }
+  }
+
+  func forget(_ node: String) { _ = last.withLock { $0.removeValue(forKey: node) } }
+}
+
+/// What a node's conditions and taints should be.
+struct NodeHealthPlan: Equatable {
+  /// The whole status to write; nil if it is right.
+  var status: Value?
+  /// All taints to write; nil if they are right.
+  var taints: Value?
+
+  static let notReadyKey = "node.kubernetes.io/not-ready"
+  static let unreachableKey = "node.kubernetes.io/unreachable"
+
+  static func decide(_ node: NodeView, isSilent: Bool, now: Timestamp) -> NodeHealthPlan {
+    var plan = NodeHealthPlan()
+    var ready = node.condition("Ready")?["status"].string ?? "Unknown"
+    if isSilent, ready != "Unknown" || node.condition("Ready") == nil {
+      var object = node.object
+      for type in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
+        let heartbeat = node.condition(type)?["lastHeartbeatTime"] ?? nil
+        object.setCondition(
+          type, status: "Unknown", reason: "NodeStatusUnknown",
+          message: "Kubelet stopped posting node status.", now: now,
+          extra: heartbeat.isNull ? nil : ["lastHeartbeatTime": heartbeat])
+      }
+      plan.status = object["status"]
+      ready = "Unknown"
+    }
+    let key: String? =
+      switch ready {
+      case "True": nil
+      case "False": notReadyKey
+      default: unreachableKey
+      }
+    let others = node.taints.filter {
+      ![notReadyKey, unreachableKey].contains($0["key"].string)
+    }
+    var wanted = others
+    if let key {
+      wanted.append(
+        node.taints.first { $0["key"].string == key }
+          ?? ["key": Value(key), "effect": "NoSchedule", "timeAdded": Value(now)])
+    }
+    if wanted != node.taints { plan.taints = .array(wanted) }
+    return plan
+  }
+}

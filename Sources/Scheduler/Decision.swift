@@ -1,0 +1,204 @@
+import KubeAPI
+
+/// Where a pod should run, or why it can't run anywhere.
+///
+/// First each node is *filtered*: the first reason against it is its verdict. The rest are *scored*; the
+/// best takes the pod, and among equals the one with the fewest pods, then the first by name, so that a
+/// decision is the same for the same cluster. Source: Kubernetes, "Scheduling Framework".
+public struct Decision: Sendable, Equatable {
+  public enum Outcome: Sendable, Equatable {
+    case bind(node: String)
+    /// In Kubernetes' words: `0/3 nodes are available: 1 Insufficient cpu, 2 ...`.
+    case unschedulable(message: String)
+  }
+
+  /// A node's verdict.
+  public struct Verdict: Sendable, Equatable {
+    public var node: String
+    /// Why not; nil if the node would do.
+    public var reason: String?
+    /// 0...100 for each score, summed; zero for nodes that were filtered.
+    public var score: Int64
+  }
+
+  public var outcome: Outcome
+  /// Of every node, by name.
+  public var verdicts: [Verdict]
+
+  public static func decide(_ pod: PodView, _ snapshot: ClusterSnapshot) -> Decision {
+    let requests = pod.requests
+    var verdicts: [Verdict] = []
+    var best: (score: Int64, pods: Int, node: String)?
+    for name in snapshot.nodes.keys.sorted() {
+      let node = snapshot.nodes[name]!
+      if let reason = Filters.reason(against: node, for: pod, requests: requests) {
+        verdicts.append(Verdict(node: name, reason: reason, score: 0))
+        continue
+      }
+      let score = Scores.leastAllocated(node, requests) + Scores.balanced(node, requests)
+      verdicts.append(Verdict(node: name, reason: nil, score: score))
+      if best == nil || (score, -node.pods.count) > (best!.score, -best!.pods) {
+        best = (score, node.pods.count, name)
+      }
+    }
+    if let best { return Decision(outcome: .bind(node: best.node), verdicts: verdicts) }
+    return Decision(outcome: .unschedulable(message: message(verdicts)), verdicts: verdicts)
+  }
+
+  private static func message(_ verdicts: [Verdict]) -> String {
+    guard !verdicts.isEmpty else { return "no nodes available to schedule pods" }
+    var counts: [String: Int] = [:]
+    for verdict in verdicts {
+      // A node that lacks several resources says so for each.
+      for reason in (verdict.reason ?? "").split(separator: ";") {
+        counts[String(reason), default: 0] += 1
+      }
+    }
+    let reasons = counts.map { "\($0.value) \($0.key)" }.sorted().joined(separator: ", ")
+    return "0/\(verdicts.count) nodes are available: \(reasons)."
+  }
+}
+
+/// Reasons against a node, in Kubernetes' words.
+enum Filters {
+  /// The first filter's reason against `node`; nil if none objects.
+  static func reason(
+    against node: ClusterSnapshot.Node, for pod: PodView, requests: ResourceAmounts
+  ) -> String? {
+    unschedulable(node, pod) ?? nodeName(node, pod) ?? taints(node, pod) ?? affinity(node, pod)
+      ?? hostPorts(node, pod) ?? resources(node, requests)
+  }
+
+  private static func unschedulable(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
+    let taint: Value = ["key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"]
+    return node.object.isUnschedulable && !pod.tolerates(taint)
+      ? "node(s) were unschedulable" : nil
+  }
+
+  private static func nodeName(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
+    pod.nodeName.isEmpty || pod.nodeName == node.object.name
+      ? nil : "node(s) didn't match the requested node name"
+  }
+
+  private static func taints(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
+    // A node that never said it is ready has no taint yet, and is not ready all the same.
+    var taints = node.object.taints
+    if !node.object.isReady {
+      taints.append(["key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"])
+    }
+    for taint in taints where ["NoSchedule", "NoExecute"].contains(taint["effect"].string) {
+      if !pod.tolerates(taint) {
+        let value = taint["value"].string ?? ""
+        return "node(s) had untolerated taint {\(taint["key"].string ?? ""): \(value)}"
+      }
+    }
+    return nil
+  }
+
+  private static func affinity(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
+    let labels = node.object.labels
+    let isWanted =
+      LabelSelector(labels: pod.nodeSelector).matches(labels)
+      && NodeSelector.matches(
+        pod.object["spec"]["affinity"]["nodeAffinity"][
+          "requiredDuringSchedulingIgnoredDuringExecution"], node.object)
+    return isWanted ? nil : "node(s) didn't match Pod's node affinity/selector"
+  }
+
+  private static func hostPorts(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
+    let wanted = pod.hostPorts
+    guard !wanted.isEmpty else { return nil }
+    for other in node.pods.values {
+      for taken in other.hostPorts {
+        for port in wanted
+        where port.port == taken.port && port.protocol == taken.protocol
+          && (port.address == taken.address || Self.isAny(port.address)
+            || Self.isAny(taken.address))
+        {
+          return "node(s) didn't have free ports for the requested pod ports"
+        }
+      }
+    }
+    return nil
+  }
+
+  private static func isAny(_ address: String) -> Bool { address.isEmpty || address == "0.0.0.0" }
+
+  private static func resources(
+    _ node: ClusterSnapshot.Node, _ requests: ResourceAmounts
+  ) -> String? {
+    var lacking: [String] = []
+    if let pods = node.object.object["status"]["allocatable"]["pods"].quantity,
+      Int64(node.pods.count) + 1 > pods.value
+    {
+      lacking.append("Too many pods")
+    }
+    for (name, amount) in requests.amounts where !amount.isZero {
+      if node.requested[name] + amount > node.allocatable[name] {
+        lacking.append("Insufficient \(name)")
+      }
+    }
+    return lacking.isEmpty ? nil : lacking.joined(separator: ";")
+  }
+}
+
+/// How good a place is, 0...100.
+enum Scores {
+  /// The part of CPU and memory that stays free.
+  static func leastAllocated(_ node: ClusterSnapshot.Node, _ requests: ResourceAmounts) -> Int64 {
+    let parts = fractions(node, requests)
+    return parts.isEmpty ? 0 : parts.reduce(0) { $0 + (100 - $1) } / Int64(parts.count)
+  }
+
+  /// How evenly CPU and memory are used.
+  static func balanced(_ node: ClusterSnapshot.Node, _ requests: ResourceAmounts) -> Int64 {
+    let parts = fractions(node, requests)
+    guard parts.count == 2 else { return 100 }
+    return 100 - abs(parts[0] - parts[1]) / 2
+  }
+
+  /// Percent of CPU and of memory in use with the pod.
+  private static func fractions(
+    _ node: ClusterSnapshot.Node, _ requests: ResourceAmounts
+  ) -> [Int64] {
+    ["cpu", "memory"].compactMap { name in
+      let total = node.allocatable[name].nanoUnits
+      guard total > 0 else { return nil }
+      let used = (node.requested[name] + requests[name]).nanoUnits
+      // Divide first: amounts of memory in nano-units times a hundred need more than 64 bits.
+      return Int64(clamping: min(used / max(total / 100, 1), 100))
+    }
+  }
+}
+
+/// `nodeSelectorTerms`: any term, all of its expressions.
+enum NodeSelector {
+  static func matches(_ selector: Value, _ node: NodeView) -> Bool {
+    guard !selector.isNull else { return true }
+    return selector["nodeSelectorTerms"].elements.contains { term in
+      let expressions = term["matchExpressions"].elements
+      let fields = term["matchFields"].elements
+      // An empty term matches nothing.
+      guard !expressions.isEmpty || !fields.isEmpty else { return false }
+      return expressions.allSatisfy { matches($0, node.labels[$0["key"].string ?? ""].string) }
+        && fields.allSatisfy {
+          matches($0, $0["key"].string == "metadata.name" ? node.name : nil)
+        }
+    }
+  }
+
+  private static func matches(_ requirement: Value, _ value: String?) -> Bool {
+    let values = requirement["values"].strings
+    switch requirement["operator"].string {
+    case "In": return value.map(values.contains) ?? false
+    case "NotIn": return !(value.map(values.contains) ?? false)
+    case "Exists": return value != nil
+    case "DoesNotExist": return value == nil
+    case "Gt", "Lt":
+      guard let value, let own = Int64(value), let bound = values.first.flatMap({ Int64($0) })
+      else { return false }
+      return requirement["operator"] == "Gt" ? own > bound : own < bound
+    default: return false
+    }
+  }
+}

@@ -1,0 +1,191 @@
+import KubeAPI
+import KubeClient
+import Logging
+import Synchronization
+
+/// Gives every new pod a node. Of several such processes one works: the holder of the lease.
+///
+/// Pods are decided one after the other from a snapshot that follows the caches; bindings travel in
+/// the background. A pod that fits nowhere is tried again when something changed that might help, and
+/// now and then.
+public struct PodScheduler: Sendable {
+  private let client: APIClient
+  private let election: LeaderElection
+  private let log: Logger
+
+  static let name = "default-scheduler"
+
+  /// - Parameter identity: this process, unlike any other.
+  public init(client: APIClient, identity: String, log: Logger) {
+    self.client = client
+    self.log = log
+    election = LeaderElection(name: "kube-scheduler", identity: identity, client: client, log: log)
+  }
+
+  /// Runs until the task is cancelled.
+  public func run() async {
+    while !Task.isCancelled {
+      let (client, log) = (client, log)
+      await election.run { await SchedulingLoop(client: client, log: log).run() }
+    }
+  }
+}
+
+/// One term of leadership.
+final class SchedulingLoop: Sendable {
+  private struct State {
+    var snapshot = ClusterSnapshot()
+    /// Pods that fit nowhere when last tried.
+    var unschedulable: Set<ObjectKey> = []
+  }
+
+  private let client: APIClient
+  private let log: Logger
+  private let events: EventRecorder
+  private let pods: Informer
+  private let nodes: Informer
+  private let state = Mutex(State())
+  private let queue = WorkQueue<ObjectKey>(firstRetry: .milliseconds(100), lastRetry: .seconds(10))
+
+  /// How often pods that fit nowhere are tried again without a cause.
+  private static let retryInterval = Duration.seconds(30)
+
+  init(client: APIClient, log: Logger) {
+    self.client = client
+    self.log = log
+    events = EventRecorder(client: client, component: PodScheduler.name, log: log)
+    pods = Informer(.pods, client: client, log: log)
+    nodes = Informer(.nodes, client: client, log: log)
+    nodes.addHandler { [weak self] in self?.nodeChanged($0) }
+    pods.addHandler { [weak self] in self?.podChanged($0) }
+  }
+
+  func run() async {
+    let reconciler = Reconciler(name: "scheduler", queue: queue, workers: 1, log: log) {
+      [self] in try await schedule($0)
+    }
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { await self.pods.run() }
+      group.addTask { await self.nodes.run() }
+      await pods.waitUntilSynced()
+      await nodes.waitUntilSynced()
+      group.addTask { await reconciler.run() }
+      group.addTask {
+        while !Task.isCancelled {
+          try? await Task.sleep(for: Self.retryInterval)
+          self.retryUnschedulable()
+        }
+      }
+    }
+  }
+
+  // MARK: Following the cluster
+
+  private func nodeChanged(_ change: Informer.Change) {
+    let node = NodeView(change.object)
+    let mayHelp = state.withLock { state in
+      if case .deleted = change {
+        state.snapshot.remove(node: node.name)
+        return false
+      }
+      let before = state.snapshot.nodes[node.name]?.object
+      state.snapshot.set(node: node)
+      // Heartbeats change nothing that a pod waits for.
+      guard let before else { return true }
+      return before.isReady != node.isReady || before.taints != node.taints
+        || before.isUnschedulable != node.isUnschedulable || before.labels != node.labels
+        || before.allocatable != node.allocatable
+    }
+    if mayHelp { retryUnschedulable() }
+  }
+
+  private func podChanged(_ change: Informer.Change) {
+    let pod = PodView(change.object)
+    let isGone = if case .deleted = change { true } else { pod.isFinished }
+    if isGone {
+      let freed = state.withLock { state in
+        state.unschedulable.remove(ObjectKey(pod.object))
+        defer { state.snapshot.remove(pod: pod.uid) }
+        return state.snapshot.place(of: pod.uid) != nil
+      }
+      if freed { retryUnschedulable() }
+    } else if !pod.nodeName.isEmpty {
+      state.withLock { $0.snapshot.place(pod, on: pod.nodeName) }
+    } else if pod.schedulerName == PodScheduler.name, !pod.isBeingDeleted {
+      queue.add(ObjectKey(pod.object))
+    }
+  }
+
+  private func retryUnschedulable() {
+    let keys = state.withLock { state in
+      defer { state.unschedulable = [] }
+      return state.unschedulable
+    }
+    for key in keys.sorted() { queue.add(key) }
+  }
+
+  // MARK: Deciding
+
+  private func schedule(_ key: ObjectKey) async throws {
+    guard let object = pods.get(key) else { return }
+    let pod = PodView(object)
+    guard pod.nodeName.isEmpty, !pod.isBeingDeleted, !pod.isFinished else { return }
+    let decision = state.withLock { state -> Decision? in
+      // Decided already; the binding is on its way.
+      if state.snapshot.place(of: pod.uid) != nil { return nil }
+      let decision = Decision.decide(pod, state.snapshot)
+      if case .bind(let node) = decision.outcome { state.snapshot.place(pod, on: node) }
+      return decision
+    }
+    guard let decision else { return }
+    switch decision.outcome {
+    case .bind(let node):
+      Task { await bind(pod, to: node) }
+    case .unschedulable(let message):
+      state.withLock { _ = $0.unschedulable.insert(key) }
+      events.record(object, .warning, reason: "FailedScheduling", message: message)
+      try await markUnschedulable(pod, message)
+    }
+  }
+
+  private func bind(_ pod: PodView, to node: String) async {
+    let binding: Value = [
+      "apiVersion": "v1", "kind": "Binding",
+      "metadata": [
+        "name": Value(pod.name), "namespace": Value(pod.namespace), "uid": Value(pod.uid),
+      ],
+      "target": ["apiVersion": "v1", "kind": "Node", "name": Value(node)],
+    ]
+    do {
+      try await client.create(
+        .pods, namespace: pod.namespace, binding, name: pod.name, subresource: "binding")
+      events.record(
+        pod.object, .normal, reason: "Scheduled",
+        message: "Successfully assigned \(pod.namespace)/\(pod.name) to \(node)")
+    } catch {
+      state.withLock { $0.snapshot.remove(pod: pod.uid) }
+      if (error as? StatusError)?.code != 404 {
+        log.warning("binding failed", metadata: ["pod": "\(pod.key)", "error": "\(error)"])
+        queue.retry(ObjectKey(pod.object))
+      }
+    }
+  }
+
+  private func markUnschedulable(_ pod: PodView, _ message: String) async throws {
+    let known = pod.condition("PodScheduled")
+    guard known?["status"] != "False" || known?["message"].string != message else { return }
+    try await client.patch(
+      .pods, namespace: pod.namespace, name: pod.name, .strategicMerge,
+      [
+        "metadata": ["uid": Value(pod.uid)],
+        "status": [
+          "conditions": [
+            [
+              "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+              "message": Value(message), "lastTransitionTime": Value(Timestamp.now),
+            ]
+          ]
+        ],
+      ], subresource: "status")
+  }
+}

@@ -1,0 +1,118 @@
+import ArgumentParser
+import KubeAPI
+import KubeClient
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// `martlet up`: a whole cluster on this machine.
+struct UpCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "up",
+    abstract: "Run a whole cluster on this machine: store, control plane and a node.",
+    discussion: """
+      Starts three store members, API server, scheduler, controllers and one node, each a process of its
+      own, waits until all are ready, says what to type next, and keeps them running: a part that dies
+      is started again. Ctrl-C stops everything; the data stays in --data-dir for the next start.
+      """)
+
+  @Option(help: "Directory of the cluster's data, logs, certificates and kubeconfig.")
+  var dataDir = "./martlet-data"
+
+  @Option(
+    help: "Client ports of the store's members; each also takes the port after it for its peers.")
+  var storePorts = "2379,22379,32379"
+
+  @Option(help: "Port of the API server.")
+  var apiPort = 6443
+
+  @Option(help: "Port of the node's own server (logs).")
+  var nodePort = 10250
+
+  @Option(help: "Name of the node (default: the machine's host name).")
+  var nodeName: String?
+
+  @Flag(help: "Run no node: store and control plane only. Needs neither root nor crun.")
+  var noNode = false
+
+  @Option(help: "OCI image layout to import for the node before it starts. May be repeated.")
+  var preloadImage: [String] = []
+
+  func run() async throws {
+    let shape = try ClusterShape(self)
+    try Preflight.check(shape)
+    let cluster = LocalCluster(shape)
+    try await cluster.run()
+  }
+}
+
+/// The flags of `martlet up`, checked and made definite.
+struct ClusterShape {
+  struct Member {
+    var name: String
+    var clientPort: Int
+    var peerPort: Int { clientPort + 1 }
+    var clientURL: String { "http://127.0.0.1:\(clientPort)" }
+    var peerURL: String { "http://127.0.0.1:\(peerPort)" }
+  }
+
+  /// Absolute, so that it means the same to every part.
+  let directory: String
+  let members: [Member]
+  let apiPort: Int
+  let nodePort: Int
+  let nodeName: String
+  let hasNode: Bool
+  let images: [String]
+
+  init(_ flags: UpCommand) throws {
+    let ports = flags.storePorts.split(separator: ",", omittingEmptySubsequences: false).map(
+      String.init)
+    var members: [Member] = []
+    for (position, text) in ports.enumerated() {
+      guard let port = Int(text), (1...65_534).contains(port) else {
+        throw UsageFailure("--store-ports: '\(text)' is not a port from 1 to 65534")
+      }
+      members.append(Member(name: "m\(position + 1)", clientPort: port))
+    }
+    let all = members.flatMap { [$0.clientPort, $0.peerPort] } + [flags.apiPort, flags.nodePort]
+    guard Set(all).count == all.count else {
+      throw UsageFailure("the ports overlap: each store port also takes the one after it")
+    }
+    for port in [flags.apiPort, flags.nodePort] where !(1...65_535).contains(port) {
+      throw UsageFailure("\(port) is not a port from 1 to 65535")
+    }
+    self.members = members
+    apiPort = flags.apiPort
+    nodePort = flags.nodePort
+    hasNode = !flags.noNode
+    images = flags.preloadImage
+    if flags.dataDir.hasPrefix("/") {
+      directory = flags.dataDir
+    } else {
+      guard let working = getcwd(nil, 0) else {
+        throw StartFailure("the working directory is gone")
+      }
+      defer { free(working) }
+      directory = String(cString: working) + "/" + flags.dataDir.drop { $0 == "." || $0 == "/" }
+    }
+    if let name = flags.nodeName {
+      nodeName = name
+    } else {
+      var buffer = [CChar](repeating: 0, count: 256)
+      gethostname(&buffer, buffer.count - 1)
+      let host = String(
+        decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+      nodeName = host.isEmpty ? "node" : host.lowercased()
+    }
+  }
+
+  var kubeconfig: String { directory + "/kubeconfig" }
+  func storeDirectory(_ member: Member) -> String { "\(directory)/store/\(member.name)" }
+  func logPath(_ name: String) -> String { "\(directory)/logs/\(name).log" }
+  var initialCluster: String {
+    members.map { "\($0.name)=\($0.peerURL)" }.joined(separator: ",")
+  }
+  var endpoints: String { members.map(\.clientURL).joined(separator: ",") }
+}
