@@ -224,7 +224,7 @@ import Testing
   struct Mismatch: Error { var text: String }
 
   @Test(arguments: 0..<8) func theLogIsANaiveArrayThatSurvives(block: Int) throws {
-    let seeds = UInt64(block) * 500..<UInt64(block + 1) * 500
+    let seeds = UInt64(block) * 250..<UInt64(block + 1) * 250
     for seed in seeds {
       do {
         var history = try History(seed: seed)

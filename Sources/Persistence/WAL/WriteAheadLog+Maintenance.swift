@@ -20,9 +20,9 @@ extension WriteAheadLog {
       let segment = segments[0]
       if segment.generation >= durableGeneration { return }
       // Extents ascend by index and by segment alike, so the segment's own come first.
-      let own = extents.prefix { $0.generation == segment.generation }
-      if let last = own.last?.last, last > releasable { return }
-      extents.removeFirst(own.count)
+      let own = extents.partitionPoint { $0.generation <= segment.generation }
+      if own > 0, extents[own - 1].last > releasable { return }
+      extents.removeFirst(own)
       segments.removeFirst()
       if segment.capacity == settings.segmentBytes && spares.count < settings.maximumSpareSegments {
         spares.append(segment.path)

@@ -180,7 +180,8 @@ public struct WriteAheadLog: Sendable {
 /// What a log held at start.
 public struct RecoveredLog: Sendable {
   public var identity: LogIdentity
-  /// Whether the directory was empty and a new log was made.
+  /// Whether the directory was empty and a new log was made. Beside a snapshot of a member that ran
+  /// before, that means that its votes are lost: only a restored or new member may go on.
   public var isNew: Bool
   public var hardState: HardState
   /// The entries after the snapshot, consecutive.
