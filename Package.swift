@@ -128,8 +128,8 @@ let package = Package(
     .target(
       name: "NodeAgent",
       dependencies: [
-        "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", "CZlib", crypto, nioCore,
-        nioPosix, nioSSL, logging,
+        "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", "CZlib", certificates, asn1,
+        crypto, nioCore, nioPosix, logging,
       ],
       swiftSettings: strict),
 

@@ -27,6 +27,8 @@ struct FloodBudget {
   }
 
   private mutating func refill(_ now: Instant) {
+    // The clock's origin means nothing here: time counts from the first look at it.
+    if last == .origin { last = now }
     let elapsed = now.nanoseconds(since: last)
     let perSecond = UInt64(max(shape.perSecond, 1))
     if elapsed / 1_000_000_000 >= UInt64(shape.burst) / perSecond + 1 {

@@ -24,8 +24,8 @@ struct StreamTable {
     var place = Int(id >> 1) & mask
     while true {
       let key = keys[place]
-      if key == id { return Int(positions[place]) }
       if key == 0 { return -1 }
+      if key == id { return Int(positions[place]) }
       place = (place &+ 1) & mask
     }
   }
