@@ -58,8 +58,17 @@ extension RaftCore {
   }
 
   /// Whether this member may lead: it votes, and its disk answers.
+  ///
+  /// A member that the newest membership leaves out may lead too (without a vote of its own) until it
+  /// knows that membership to be committed: the entry may be on its disk only, and the others, who still
+  /// need its vote, then can't elect anybody else. (Ongaro, 2014, section 4.2.2.)
   var isPromotable: Bool {
-    guard isVoter || isOutgoingVoter else { return false }
+    var votes = isVoter || isOutgoingVoter
+    for record in memberships.reversed() where !votes {
+      votes = record.membership.isVoter(id)
+      if record.index <= commit { break }
+    }
+    guard votes else { return false }
     guard let started = persistence.oldestWriteStart else { return true }
     return ticks &- started < UInt64(settings.diskStallTicks)
   }

@@ -36,7 +36,8 @@ extension RaftCore {
     advanceCommit(to: min(append.commit, last))
   }
 
-  private mutating func accept(through index: LogIndex) {
+  /// The log equals the leader's through `index`, and the leader shall hear of it.
+  mutating func accept(through index: LogIndex) {
     matched = max(matched, index)
     owesAcknowledgement = true
   }

@@ -183,10 +183,14 @@ extension RaftCore {
         // Nothing came back since the last heartbeat: perhaps messages were lost. A question for the
         // last position sent tells, and costs little if they were not.
         if !peers[position].window.isEmpty,
-          peers[position].match == peers[position].matchAtHeartbeat,
-          let previousTerm = log.term(at: peers[position].next.previous)
+          peers[position].match == peers[position].matchAtHeartbeat
         {
-          sendAppend(at: position, previousTerm: previousTerm, entries: [])
+          if let previousTerm = log.term(at: peers[position].next.previous) {
+            sendAppend(at: position, previousTerm: previousTerm, entries: [])
+          } else {
+            // The log has been shortened past what the follower acknowledged.
+            requestSnapshot(at: position)
+          }
         }
         peers[position].matchAtHeartbeat = peers[position].match
       case .snapshot: break

@@ -60,7 +60,10 @@ extension RaftCore {
       becomeFollower(term: term, leader: sender)
     }
     electionElapsed = 0
-    return snapshot.index > commit
+    guard snapshot.index <= commit else { return true }
+    // The leader would not offer it if it knew how far this member is.
+    accept(through: commit)
+    return false
   }
 
   /// A snapshot received from the leader is durable and the state machine restored from it. False if it was

@@ -114,8 +114,11 @@ final class Cluster {
       start.entries.removeAll { $0.index < next }
     }
     member.applied = member.disk.snapshot.content
-    member.core = RaftCore(
+    let core = RaftCore(
       id: member.id, settings: settings, start: start, random: random.split())
+    // A snapshot overtook the log, and the crash came before the log started anew behind it.
+    if core.lastIndex == next.previous { member.disk.entries = [] }
+    member.core = core
   }
 
   /// The member loses what is not on disk; of the writes under way, the first `synced` got there.
