@@ -45,21 +45,16 @@ public enum JSONPatch {
     case "replace":
       let new = try value(operation, name)
       try checkDepth(new, at: path, name)
-      try edit(&document, path[...], name, path) { (slot) throws(PatchError) in
-        switch slot {
-        case .whole(let set): set(new)
-        case .member(let key, var object):
-          guard object.find(key) != nil else { throw missing(name, path) }
-          object.set(key, to: new)
-          return .object(object)
-        case .element(let token, var array):
-          guard let index = index(token, count: array.count, allowsEnd: false) else {
-            throw missing(name, path)
-          }
-          array[index] = new
-          return .array(array)
+      try edit(&document, path[...], name, path) { (node, step) throws(PatchError) in
+        guard let step else {
+          node = new
+          return
         }
-        return nil
+        switch try place(of: step, in: node, allowsEnd: false, name, path) {
+        case .member where node.has(step): node.set(step, to: new)
+        case .element(let index, let count) where index < count: node[index] = new
+        default: throw missing(name, path)
+        }
       }
     case "move":
       let from = try pointer(operation, "from", of: name)
@@ -94,20 +89,15 @@ public enum JSONPatch {
     _ new: Value, at path: [String], to document: inout Value, _ name: String
   ) throws(PatchError) {
     try checkDepth(new, at: path, name)
-    try edit(&document, path[...], name, path) { (slot) throws(PatchError) in
-      switch slot {
-      case .whole(let set): set(new)
-      case .member(let key, var object):
-        object.set(key, to: new)
-        return .object(object)
-      case .element(let token, var array):
-        guard let index = index(token, count: array.count, allowsEnd: true) else {
-          throw missing(name, path)
-        }
-        array.insert(new, at: index)
-        return .array(array)
+    try edit(&document, path[...], name, path) { (node, step) throws(PatchError) in
+      guard let step else {
+        node = new
+        return
       }
-      return nil
+      switch try place(of: step, in: node, allowsEnd: true, name, path) {
+      case .member: node.set(step, to: new)
+      case .element(let index, _): node.insert(new, at: index)
+      }
     }
   }
 
@@ -115,65 +105,57 @@ public enum JSONPatch {
     at path: [String], from document: inout Value, _ name: String
   ) throws(PatchError) -> Value {
     var removed: Value?
-    try edit(&document, path[...], name, path) { (slot) throws(PatchError) in
-      switch slot {
-      case .whole: throw missing(name, path)
-      case .member(let key, var object):
-        removed = object.remove(key)
-        return .object(object)
-      case .element(let token, var array):
-        guard let index = index(token, count: array.count, allowsEnd: false) else {
-          throw missing(name, path)
-        }
-        removed = array.remove(at: index)
-        return .array(array)
+    try edit(&document, path[...], name, path) { (node, step) throws(PatchError) in
+      guard let step else { throw missing(name, path) }
+      switch try place(of: step, in: node, allowsEnd: false, name, path) {
+      case .member: removed = node.remove(step)
+      case .element(let index, let count) where index < count:
+        removed = node.removeElement(at: index)
+      default: throw missing(name, path)
       }
     }
     guard let removed else { throw missing(name, path) }
     return removed
   }
 
-  /// Where an operation acts.
-  private enum Slot {
-    /// The document itself.
-    case whole(set: (Value) -> Void)
-    case member(String, Value.Object)
-    case element(String, [Value])
+  /// Where the last step of a path leads in its container.
+  private enum Place {
+    case member
+    /// An index up to the count, which is the place behind the last element.
+    case element(index: Int, count: Int)
   }
 
-  /// Walks to the container of the last step and replaces it with what `change` makes of it.
-  private static func edit(
-    _ node: inout Value, _ rest: ArraySlice<String>, _ name: String, _ path: [String],
-    _ change: (Slot) throws(PatchError) -> Value?
-  ) throws(PatchError) {
-    guard let step = rest.first else {
-      var new: Value?
-      _ = try change(.whole { new = $0 })
-      if let new { node = new }
-      return
-    }
-    let isLast = rest.count == 1
+  private static func place(
+    of step: String, in node: Value, allowsEnd: Bool, _ name: String, _ path: [String]
+  ) throws(PatchError) -> Place {
     switch node {
-    case .object(let object):
-      if isLast {
-        if let new = try change(.member(step, object)) { node = new }
-        return
-      }
-      guard var child = object.find(step) else { throw missing(name, path) }
-      try edit(&child, rest.dropFirst(), name, path, change)
-      node.set(step, to: child)
+    case .object: return .member
     case .array(let array):
-      if isLast {
-        if let new = try change(.element(step, array)) { node = new }
-        return
-      }
-      guard let index = index(step, count: array.count, allowsEnd: false) else {
+      guard let index = index(step, count: array.count, allowsEnd: allowsEnd) else {
         throw missing(name, path)
       }
-      var child = array[index]
-      try edit(&child, rest.dropFirst(), name, path, change)
-      node[index] = child
+      return .element(index: index, count: array.count)
     default: throw missing(name, path)
+    }
+  }
+
+  /// Walks to the container of the last step and lets `change` work there, in place: a patch of many
+  /// operations must not copy the document for each. For an empty path the step is nil and the node
+  /// the document.
+  private static func edit(
+    _ node: inout Value, _ rest: ArraySlice<String>, _ name: String, _ path: [String],
+    _ change: (inout Value, String?) throws(PatchError) -> Void
+  ) throws(PatchError) {
+    guard let step = rest.first else { return try change(&node, nil) }
+    if rest.count == 1 { return try change(&node, step) }
+    // No binding of the container here: a second reference would make the change below a copy.
+    if node.object != nil {
+      guard node.has(step) else { throw missing(name, path) }
+      try edit(&node[step], rest.dropFirst(), name, path, change)
+    } else {
+      guard let count = node.array?.count, let index = index(step, count: count, allowsEnd: false)
+      else { throw missing(name, path) }
+      try edit(&node[index], rest.dropFirst(), name, path, change)
     }
   }
 

@@ -26,10 +26,12 @@ public struct Timestamp: Sendable, Hashable, Comparable {
       + .nanoseconds(Int64(nanoseconds) - Int64(earlier.nanoseconds))
   }
 
+  /// The moment `duration` later; durations come from clients, so it stops at the clock's ends.
   public func adding(_ duration: Duration) -> Timestamp {
     let (seconds, attoseconds) = duration.components
+    let (sum, overflow) = secondsSinceEpoch.addingReportingOverflow(seconds)
     return Timestamp(
-      secondsSinceEpoch: secondsSinceEpoch + seconds,
+      secondsSinceEpoch: overflow ? (seconds < 0 ? .min : .max) : sum,
       nanoseconds: Int64(nanoseconds) + attoseconds / 1_000_000_000)
   }
 }

@@ -124,6 +124,22 @@ extension Value {
 // MARK: Access and mutation
 
 extension Value {
+  // Changes happen in place: the payload is taken out of the enum, so that it has one owner, changed
+  // and put back. Taking is a function of its own because a `switch` keeps a second reference until
+  // its end, which would turn every change into a copy.
+
+  private mutating func takeObject() -> Object? {
+    guard case .object(let own) = self else { return nil }
+    self = .null
+    return own
+  }
+
+  private mutating func takeArray() -> [Value]? {
+    guard case .array(let own) = self else { return nil }
+    self = .null
+    return own
+  }
+
   /// A member of an object.
   ///
   /// Reading a missing member, or a member of something else than an object, gives `.null`.
@@ -133,16 +149,14 @@ extension Value {
   public subscript(key: String) -> Value {
     get { find(key) ?? .null }
     _modify {
-      switch self {
-      case .object(var own):
-        self = .null
+      if var own = takeObject() {
         defer { self = .object(own) }
         yield &own[key]
-      case .null:
+      } else if isNull {
         var own = Object()
         yield &own[key]
         if !own.isEmpty { self = .object(own) }
-      default:
+      } else {
         var ignored = Value.null
         yield &ignored
       }
@@ -157,30 +171,23 @@ extension Value {
       return own[index]
     }
     _modify {
-      guard case .array(var own) = self, own.indices.contains(index) else {
-        var ignored = Value.null
-        yield &ignored
-        return
+      if var own = takeArray() {
+        defer { self = .array(own) }
+        if own.indices.contains(index) {
+          yield &own[index]
+          return
+        }
       }
-      self = .null
-      defer { self = .array(own) }
-      yield &own[index]
+      var ignored = Value.null
+      yield &ignored
     }
   }
 
   /// Stores `value` under `key` even if it is null. Does nothing on a scalar or an array.
   public mutating func set(_ key: String, to value: Value) {
-    switch self {
-    case .object(var own):
-      self = .null
-      own.set(key, to: value)
-      self = .object(own)
-    case .null:
-      var own = Object()
-      own.set(key, to: value)
-      self = .object(own)
-    default: return
-    }
+    guard var own = takeObject() ?? (isNull ? Object() : nil) else { return }
+    own.set(key, to: value)
+    self = .object(own)
   }
 
   /// Stores `value` under `key` unless there is a value that isn't null already.
@@ -195,22 +202,29 @@ extension Value {
   /// Removes a member of an object and returns it.
   @discardableResult
   public mutating func remove(_ key: String) -> Value? {
-    guard case .object(var own) = self else { return nil }
-    self = .null
+    guard var own = takeObject() else { return nil }
     defer { self = .object(own) }
     return own.remove(key)
   }
 
   /// Adds an element at the end; null becomes an array of one.
   public mutating func append(_ element: Value) {
-    switch self {
-    case .array(var own):
-      self = .null
-      own.append(element)
-      self = .array(own)
-    case .null: self = .array([element])
-    default: return
-    }
+    guard var own = takeArray() ?? (isNull ? [] : nil) else { return }
+    own.append(element)
+    self = .array(own)
+  }
+
+  /// Inserts into an array; the index must be within it or at its end.
+  mutating func insert(_ element: Value, at index: Int) {
+    guard var own = takeArray() else { return }
+    if index >= 0, index <= own.count { own.insert(element, at: index) }
+    self = .array(own)
+  }
+
+  mutating func removeElement(at index: Int) -> Value? {
+    guard var own = takeArray() else { return nil }
+    defer { self = .array(own) }
+    return own.indices.contains(index) ? own.remove(at: index) : nil
   }
 }
 
