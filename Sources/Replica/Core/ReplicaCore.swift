@@ -216,6 +216,9 @@ public struct ReplicaCore {
 
   /// After all applies of a pump: publish one root, then everything that waited for it.
   private mutating func finishBatch() {
+    #if PLANTED_BUGS
+      if settings.plantedBugs.repliesBeforePublication, !effects.deliveries.isEmpty { return }
+    #endif
     if hasApplied || statusChanged {
       if hasApplied { view = store.publish() }
       hasApplied = false

@@ -12,6 +12,18 @@ public struct ReplicaSettings: Sendable {
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 
+  #if PLANTED_BUGS
+    /// Faults put in on purpose, to prove that the checkers find them.
+    public var plantedBugs = PlantedBugs()
+
+    public struct PlantedBugs: Sendable {
+      public var raft: Raft.PlantedBugs = []
+      /// Replies leave before readers see the revision that they name.
+      public var repliesBeforePublication = false
+      public init() {}
+    }
+  #endif
+
   public init() {}
 
   /// How long a request may take before its client hears that its outcome is unknown: etcd's rule of five
@@ -34,6 +46,9 @@ extension ReplicaSettings {
       2, Int(clamping: electionTimeout.wholeNanoseconds / max(heartbeat, 1)))
     settings.diskStallTicks = settings.electionTicks * 3
     settings.limits = raftLimits
+    #if PLANTED_BUGS
+      settings.plantedBugs = plantedBugs.raft
+    #endif
     return settings
   }
 }

@@ -73,6 +73,9 @@ public final class ReplicaService: PeerReceiver {
     }
   }
 
+  /// The clock that the member runs on; what `ReplicaCore.init` takes as `now`.
+  public static var now: Instant { MonotonicClock.now }
+
   // MARK: Reading without the writer
 
   /// The published root: everything this member has applied and told of.
