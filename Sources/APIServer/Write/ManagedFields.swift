@@ -20,7 +20,9 @@ enum ManagedFields {
     subresource: String, now: Timestamp
   ) {
     var entries = old["metadata"]["managedFields"].elements
-    let changed = FieldSet.changes(from: old, to: object, schema: schema)
+    var changed = FieldSet.changes(from: old, to: object, schema: schema)
+    // A new object's empty status is the server's doing, not the client's.
+    if subresource.isEmpty && schema.field("status") != nil { changed.children["f:status"] = nil }
     let removed = removals(from: old, to: object, schema: schema)
     defer { object["metadata"]["managedFields"] = entries.isEmpty ? .null : .array(entries) }
     if changed.isEmpty && removed.isEmpty { return }

