@@ -296,26 +296,45 @@ extension ServerLoop {
   ) {
     let limit = settings.maxRequestBytes
     watch.hasSent = true
-    if watch.fragments, size > limit, range.count > 1 {
-      var start = range.lowerBound
-      while start < range.upperBound {
-        var end = start + 1
-        var bytes = run.parts[start].range.count
-        while end < range.upperBound, bytes + run.parts[end].range.count <= limit {
-          bytes += run.parts[end].range.count
-          end += 1
-        }
-        sendEvents(
-          run, start..<end, to: watch, revision, isFragment: end < range.upperBound)
-        start = end
+    guard watch.fragments, size > limit else {
+      sendEvents(run, run.parts[range].map(\.range), to: watch, revision, isFragment: false)
+      return
+    }
+    let events = run.parts[range].flatMap { Self.eventRanges(in: $0, of: run.bytes) }
+    var start = 0
+    while start < events.count {
+      var end = start + 1
+      var bytes = events[start].count
+      while end < events.count, bytes + events[end].count <= limit {
+        bytes += events[end].count
+        end += 1
       }
-    } else {
-      sendEvents(run, range, to: watch, revision, isFragment: false)
+      sendEvents(
+        run, events[start..<end], to: watch, revision, isFragment: end < events.count)
+      start = end
+    }
+  }
+
+  /// Where each event of a part lies: fields 11, one behind the other.
+  private static func eventRanges(in part: EventRun.Part, of bytes: [UInt8]) -> [Range<Int>] {
+    bytes.withUnsafeBytes { bytes in
+      var reader = ByteReader(UnsafeRawBufferPointer(rebasing: bytes[part.range]))
+      var ranges: [Range<Int>] = []
+      while !reader.isAtEnd {
+        let start = reader.offset
+        guard (try? reader.readVarint()) != nil, (try? reader.readLengthPrefixed()) != nil else {
+          invariantFailure("events that the store encoded can't be read")
+        }
+        let base = part.range.lowerBound
+        ranges.append((base + start)..<(base + reader.offset))
+      }
+      return ranges
     }
   }
 
   private func sendEvents(
-    _ run: EventRun, _ range: Range<Int>, to watch: Watch, _ revision: Revision, isFragment: Bool
+    _ run: EventRun, _ ranges: some BidirectionalCollection<Range<Int>>, to watch: Watch,
+    _ revision: Revision, isFragment: Bool
   ) {
     setHeader(revision, front.status.term)
     header.append(field: 2, int64: watch.id)
@@ -323,25 +342,27 @@ extension ServerLoop {
     let stream = watch.stream
     header.withUnsafeBytes { header in
       run.bytes.withUnsafeBytes { bytes in
-        // Usually the parts lie one behind the other, and go out as they are.
-        let start = run.parts[range.lowerBound].range.lowerBound
-        var end = start
-        for part in run.parts[range] {
-          guard part.range.lowerBound == end else {
-            end = -1
-            break
+        // Usually they lie one behind the other, and go out as they are.
+        var whole: Range<Int>?
+        var isContiguous = true
+        for range in ranges {
+          guard let before = whole else {
+            whole = range
+            continue
           }
-          end = part.range.upperBound
+          isContiguous = before.upperBound == range.lowerBound
+          if !isContiguous { break }
+          whole = before.lowerBound..<range.upperBound
         }
-        if end >= 0 {
+        if isContiguous, let whole {
           stream.connection.send(
-            stream.stream, header, UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+            stream.stream, header, UnsafeRawBufferPointer(rebasing: bytes[whole]))
         } else {
           var gathered: [UInt8] = []
-          for part in run.parts[range] { gathered.append(contentsOf: bytes[part.range]) }
+          for range in ranges { gathered.append(contentsOf: bytes[range]) }
           gathered.withUnsafeBytes { _ = stream.connection.send(stream.stream, header, $0) }
         }
-        metrics.sentBytes &+= UInt64(header.count &+ bytes.count)
+        metrics.sentBytes &+= UInt64(ranges.reduce(header.count) { $0 &+ $1.count })
       }
     }
     noteUnflushed(stream.connection)
