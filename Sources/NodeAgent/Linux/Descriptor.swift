@@ -54,6 +54,11 @@ struct Descriptor: ~Copyable {
     if let failure { throw failure }
   }
 
+  var isRegularFile: Bool {
+    var info = stat()
+    return fstat(number, &info) == 0 && info.st_mode & S_IFMT == S_IFREG
+  }
+
   /// Waits until nobody else holds this file's lock, then holds it until the descriptor closes.
   func lockExclusively(_ name: String) throws(SystemError) {
     while flock(number, LOCK_EX) != 0 {

@@ -43,3 +43,57 @@ extension Machine {
     return nil
   }
 }
+
+extension Machine {
+  static var hostname: String {
+    var buffer = [CChar](repeating: 0, count: 256)
+    guard gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }
+    return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+  }
+
+  /// The IPv4 address by which the machine reaches others: the source address of its default route, or
+  /// the first of an interface that is up; nil if it has none but loopback.
+  static func address() -> String? {
+    routedAddress() ?? interfaceAddress()
+  }
+
+  /// A datagram socket that is connected, to an address reserved for documentation, sends nothing but
+  /// makes the kernel choose a route.
+  private static func routedAddress() -> String? {
+    let socket = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard socket >= 0 else { return nil }
+    defer { close(socket) }
+    var target = sockaddr_in()
+    target.sin_family = sa_family_t(AF_INET)
+    target.sin_port = UInt16(9).bigEndian
+    // 203.0.113.1, TEST-NET-3.
+    target.sin_addr.s_addr = UInt32(0xCB00_7101).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let connected = withUnsafePointer(to: &target) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(socket, $0, length) }
+    }
+    guard connected == 0 else { return nil }
+    let named = withUnsafeMutablePointer(to: &target) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(socket, $0, &length) }
+    }
+    guard named == 0 else { return nil }
+    return IPv4Address(rawValue: UInt32(bigEndian: target.sin_addr.s_addr)).description
+  }
+
+  private static func interfaceAddress() -> String? {
+    var first: UnsafeMutablePointer<ifaddrs>?
+    guard getifaddrs(&first) == 0 else { return nil }
+    defer { freeifaddrs(first) }
+    var next = first
+    while let entry = next?.pointee {
+      next = entry.ifa_next
+      guard let address = entry.ifa_addr, Int32(address.pointee.sa_family) == AF_INET,
+        entry.ifa_flags & UInt32(IFF_UP) != 0, entry.ifa_flags & UInt32(IFF_LOOPBACK) == 0
+      else { continue }
+      return address.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+        IPv4Address(rawValue: UInt32(bigEndian: $0.pointee.sin_addr.s_addr)).description
+      }
+    }
+    return nil
+  }
+}

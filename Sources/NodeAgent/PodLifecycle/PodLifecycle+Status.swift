@@ -138,6 +138,8 @@ extension PodLifecycle {
     if isWaiting { return ("Pending", nil, nil) }
     if running > 0 { return ("Running", nil, nil) }
     if stopped == 0 { return ("Pending", nil, nil) }
+    // A sidecar has yet to stop.
+    if !plan.running.isEmpty { return ("Running", nil, nil) }
     // A deleted pod's containers will not be restarted, whatever its policy says.
     if policy == .always, !plan.isFinal { return ("Running", nil, nil) }
     if stopped == succeeded { return ("Succeeded", nil, nil) }
@@ -232,9 +234,8 @@ enum PodQuality: String {
         let request = resources["requests"][name].quantity ?? limit
         if let request, !request.isZero { hasAny = true }
         if let limit, !limit.isZero { hasAny = true }
-        if limit == nil || limit.map(\.isZero) == true || request.map({ $0 == limit! }) != true {
-          isGuaranteed = false
-        }
+        if let limit, let request, !limit.isZero, request == limit { continue }
+        isGuaranteed = false
       }
     }
     self = !hasAny ? .bestEffort : isGuaranteed ? .guaranteed : .burstable

@@ -430,6 +430,8 @@ public struct PodLifecycle: Sendable {
         }
         return nil
       }
+      // It starts at once: until then its end is what there is to say.
+      plan.waiting[container.name] = nil
       return (container, latest.attempt + 1, step + 1)
     }
   }

@@ -281,6 +281,9 @@ public final class CrunRuntime: ContainerRuntime {
     return last
   }
 
+  /// Removes the bridge once no pod is left on it.
+  public func removeNetwork() { network?.removeBridgeIfUnused() }
+
   func releaseNetwork(_ record: SandboxRecord) {
     guard let network, let address = record.address else { return }
     network.detach(record.id)

@@ -29,8 +29,7 @@ struct UserLookup {
         guard let root = try? Descriptor(opening: layer, O_RDONLY | O_DIRECTORY),
           let file = try? Descriptor(opening: name, inRoot: root, O_RDONLY | O_NONBLOCK)
         else { continue }
-        var info = stat()
-        guard fstat(file.number, &info) == 0, info.st_mode & S_IFMT == S_IFREG else { continue }
+        guard file.isRegularFile else { continue }
         return String(decoding: (try? file.read(upTo: 1 << 20)) ?? [], as: UTF8.self)
       }
       return ""
