@@ -39,17 +39,27 @@ public struct GoldenRunner: Sendable {
 
   /// - Parameters:
   ///   - folder: a folder beside the calling source file.
+  ///   - mayRewrite: false for a run that compares with what another implementation recorded.
   ///   - sourceFile: the calling file; leave it to its default.
-  public init(folder: String = "Golden", sourceFile: String = #filePath) {
+  public init(
+    folder: String = "Golden", mayRewrite: Bool = true, sourceFile: String = #filePath
+  ) {
     let directory = sourceFile.split(separator: "/", omittingEmptySubsequences: false).dropLast()
     self.folder = (directory + [Substring(folder)]).joined(separator: "/")
-    self.rewrites = ProcessInfo.processInfo.environment["REWRITE"] == "1"
+    self.rewrites = mayRewrite && ProcessInfo.processInfo.environment["REWRITE"] == "1"
   }
 
   /// The names of the folder's `.txt` files, sorted; empty if the folder doesn't exist.
   public var files: [String] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
     return names.filter { $0.hasSuffix(".txt") }.sorted()
+  }
+
+  /// The commands of one file, for a test that runs them without the recorded outputs.
+  public func commands(of file: String) throws -> [GoldenCommand] {
+    let path = folder + "/" + file
+    return try GoldenFile.parse(String(contentsOfFile: path, encoding: .utf8), path: path)
+      .compactMap { if case .block(let command, _) = $0 { command } else { nil } }
   }
 
   /// Runs all commands of one file in order and compares their outputs.
