@@ -113,21 +113,41 @@ extension Root {
 
   // MARK: Checks
 
-  /// Checks everything about the chosen operations that could fail.
+  /// Checks everything about the chosen operations that could fail: as in etcd first all puts, then all
+  /// ranges, so that both give the same of several errors.
   func check(_ txn: TxnRequest, _ path: inout BranchPath) throws(ApplyError) {
+    try checkPuts(txn, &path)
+    path.rewind()
+    try checkRanges(txn, &path)
+    path.rewind()
+  }
+
+  private func checkPuts(_ txn: TxnRequest, _ path: inout BranchPath) throws(ApplyError) {
     for operation in txn.branch(path.take()) {
       switch operation.request {
-      case .range(let request):
-        _ = try readableRevision(request.revision, current: revision)
       case .put(let request):
         if request.key.isEmpty { throw .emptyKey }
         if request.ignoresValue || request.ignoresLease, liveRecord(request.key) == nil {
           throw .keyNotFound
         }
         if request.lease != 0, lease(request.lease) == nil { throw .leaseNotFound }
-      case .deleteRange: break
-      case .txn(let nested): try check(nested, &path)
+      case .txn(let nested): try checkPuts(nested, &path)
       case .none: throw .keyNotFound
+      case .range, .deleteRange: break
+      }
+    }
+  }
+
+  private func checkRanges(_ txn: TxnRequest, _ path: inout BranchPath) throws(ApplyError) {
+    for operation in txn.branch(path.take()) {
+      switch operation.request {
+      case .range(let request):
+        // Only zero means the newest revision here; outside of transactions anything below does too.
+        if request.revision == 0 { continue }
+        if request.revision > revision { throw .futureRevision }
+        if request.revision < compactRevision { throw .compacted }
+      case .txn(let nested): try checkRanges(nested, &path)
+      case .put, .deleteRange, .none: break
       }
     }
   }
@@ -139,7 +159,6 @@ extension Root {
     var path = BranchPath()
     chooseBranches(txn, into: &path)
     try check(txn, &path)
-    path.rewind()
     try appendReads(txn, &path, to: &output)
   }
 

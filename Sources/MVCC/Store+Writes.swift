@@ -37,7 +37,6 @@ extension Store {
     var path = BranchPath()
     root.chooseBranches(request, into: &path)
     try root.check(request, &path)
-    path.rewind()
     var changes = TransactionChanges(revision: root.revision &+ 1)
     try run(request, &path, &changes, wantsResults, &output)
     if changes.any { root.revision &+= 1 }

@@ -232,16 +232,20 @@ struct TxnOperation {
   }
 
   func check(_ plan: Plan, _ model: Model) throws(Model.Failure) {
-    guard case .branch(let isSuccess, let plans) = plan else { return }
-    for (operation, inner) in zip(isSuccess ? success : failure, plans) {
-      switch operation {
-      case .range(let range):
-        if range.revision > model.revision { throw .futureRevision }
-        if range.revision > 0, range.revision < model.compactRevision { throw .compacted }
-      case .put(let put): try put.check(model, isInTransaction: true)
-      case .delete: break
-      case .txn(let nested): if let inner { try nested.check(inner, model) }
-      }
+    let chosen = chosen(plan)
+    for case .put(let put) in chosen { try put.check(model, isInTransaction: true) }
+    for case .range(let range) in chosen where range.revision != 0 {
+      if range.revision > model.revision { throw .futureRevision }
+      if range.revision < model.compactRevision { throw .compacted }
+    }
+  }
+
+  /// The operations of all branches taken, those of nested transactions in their places.
+  private func chosen(_ plan: Plan) -> [Operation] {
+    guard case .branch(let isSuccess, let plans) = plan else { return [] }
+    return zip(isSuccess ? success : failure, plans).flatMap { operation, inner in
+      if case .txn(let nested) = operation, let inner { return nested.chosen(inner) }
+      return [operation]
     }
   }
 
