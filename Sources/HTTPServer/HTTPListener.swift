@@ -1,3 +1,4 @@
+import HTTP2
 import Logging
 import NIOCore
 import NIOHTTP1
@@ -106,7 +107,7 @@ final class ListenerCore: Sendable {
   let logger: Logger
   let handler: HTTPListener.Handler
   /// The protocols offered by ALPN, preferred one first.
-  let protocols = ["http/1.1"]
+  let protocols = ["h2", "http/1.1"]
 
   private struct State {
     var connections: [ObjectIdentifier: any Channel] = [:]
@@ -154,6 +155,14 @@ final class ListenerCore: Sendable {
     try pipeline.configureHTTPServerPipeline(
       withPipeliningAssistance: true, withErrorHandling: true)
     try pipeline.addHandler(HTTP1Handler(core: self, facts: facts))
+  }
+
+  func installHTTP2(on channel: any Channel, facts: ConnectionFacts) throws {
+    let exchange = HTTP2Exchange(core: self, facts: facts)
+    let handler = exchange.makeHandler()
+    let pipeline = channel.pipeline.syncOperations
+    try pipeline.addHandler(handler)
+    try pipeline.addHandler(HTTP2Attendant(handler: handler, exchange: exchange))
   }
 
   /// Tells every connection to finish, waits, and cuts what is left.
@@ -220,9 +229,12 @@ private final class ProtocolChooser: ChannelInboundHandler, RemovableChannelHand
     let facts = ConnectionFacts(
       peerAddress: context.channel.peerText, isSecure: true,
       clientCertificate: try? tls.peerCertificate?.toDERBytes())
-    _ = negotiated
     do {
-      try core.installHTTP1(on: context.channel, facts: facts)
+      if negotiated == "h2" {
+        try core.installHTTP2(on: context.channel, facts: facts)
+      } else {
+        try core.installHTTP1(on: context.channel, facts: facts)
+      }
       context.pipeline.syncOperations.removeHandler(self, promise: nil)
     } catch {
       context.close(promise: nil)

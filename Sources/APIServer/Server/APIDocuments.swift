@@ -58,6 +58,8 @@ final class APIDocuments: Sendable {
         .map { .json($0) }
     case "openapi" where segments.count >= 2 && segments[1] == "v3":
       return openAPI(request, Array(segments.dropFirst(2)), scheme)
+    case "openapi" where segments.count == 2 && segments[1] == "v2":
+      return openAPIVersion2(request)
     default: return nil
     }
   }
@@ -131,6 +133,32 @@ final class APIDocuments: Sendable {
     return answer(
       request, found, type: "application/json",
       cache: isAddressedByHash ? "public, immutable" : "no-cache, private")
+  }
+
+  /// The old document, with no types in it yet.
+  ///
+  /// kubectl falls back to it for kinds that version 3 doesn't know. Finding it empty, it says that
+  /// there is no such kind; finding none, it would blame the download.
+  private func openAPIVersion2(_ request: HTTPRequest) -> HTTPResponse {
+    let accept = request.fields.values(of: "Accept").joined(separator: ",")
+    let wantsProtobuf = MediaRange.parse(accept).contains {
+      $0.type.hasPrefix("application/com.github.proto-openapi.spec.v2")
+    }
+    guard wantsProtobuf else {
+      return .json([
+        "swagger": "2.0",
+        "info": ["title": "Kubernetes", "version": Value(Self.kubernetesVersion)],
+        "paths": [:],
+      ])
+    }
+    // Document { 1: swagger, 2: Info { 1: title, 2: version } }
+    func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] {
+      [number << 3 | 2, UInt8(bytes.count)] + bytes
+    }
+    let info = field(1, Array("Kubernetes".utf8)) + field(2, Array(Self.kubernetesVersion.utf8))
+    return HTTPResponse(
+      status: 200, fields: ["Content-Type": "application/octet-stream"],
+      body: .bytes(field(1, Array("2.0".utf8)) + field(2, info)))
   }
 
   // MARK: Keeping
