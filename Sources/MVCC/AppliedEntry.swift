@@ -1,7 +1,7 @@
 import Primitives
 
-/// Why a command changed nothing. Deterministic: every member comes to the same answer. Each maps to one
-/// of etcd's errors, named in its comment.
+/// Why a command changed nothing. Deterministic: every member comes to the same answer. Each maps
+/// to one of etcd's errors, named in its comment.
 public enum ApplyError: UInt8, Error, Hashable, Sendable {
   /// "key is not provided"
   case emptyKey
@@ -20,8 +20,8 @@ public enum ApplyError: UInt8, Error, Hashable, Sendable {
   case leaseTooLong
   /// The request is not valid protobuf, or nested too deeply. A server refuses it before proposing.
   case malformedRequest
-  /// This version of the store doesn't know the command. Servers propose only what the cluster's agreed
-  /// version knows.
+  /// This version of the store doesn't know the command. Servers propose only what the cluster's
+  /// agreed version knows.
   case unsupportedCommand
 }
 
@@ -59,10 +59,12 @@ public struct AppliedEntry: Sendable {
   public var leaseEffects: [LeaseEffect] = []
 }
 
-/// A run of revisions whose events are to be delivered: those after `after` up to and with `through`.
+/// A run of revisions whose events are to be delivered: those after `after` up to and with
+/// `through`.
 ///
 /// It holds no events: they are read from the view that was published after the entry. Batches of
-/// consecutive entries can be joined by taking the first one's `after` and the last one's `through`.
+/// consecutive entries can be joined by taking the first one's `after` and the last one's
+/// `through`.
 public struct EventBatch: Hashable, Sendable {
   public var after: Revision
   public var through: Revision

@@ -3,10 +3,11 @@ import Primitives
 // A log entry's payload
 // =====================
 //
-// One entry of the replicated log carries everything that a member drained from its inbox at once, so
-// that the work per entry (a Raft proposal, a log record, a commit) is shared by hundreds of commands.
-// The client's protobuf bytes travel untouched: they are copied once from the connection's buffer into
-// this form, and the same bytes go to the disk, to the peers and into `Store.apply`.
+// One entry of the replicated log carries everything that a member drained from its inbox at once,
+// so that the work per entry (a Raft proposal, a log record, a commit) is shared by hundreds of
+// commands. The client's protobuf bytes travel untouched: they are copied once from the
+// connection's buffer into this form, and the same bytes go to the disk, to the peers and into
+// `Store.apply`.
 //
 // All integers are little-endian.
 //
@@ -28,8 +29,8 @@ import Primitives
 //
 // What the extra bytes and the body of each kind are, `CommandKind` says.
 
-/// What a command does. An open enumeration: a store that doesn't know a kind answers its command with
-/// ``ApplyError/unsupportedCommand`` on every member alike.
+/// What a command does. An open enumeration: a store that doesn't know a kind answers its command
+/// with ``ApplyError/unsupportedCommand`` on every member alike.
 public struct CommandKind: RawRepresentable, Hashable, Sendable {
   public var rawValue: UInt8
   @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
@@ -42,8 +43,8 @@ public struct CommandKind: RawRepresentable, Hashable, Sendable {
   public static let txn = CommandKind(rawValue: 3)
   /// Body: `CompactionRequest`.
   public static let compact = CommandKind(rawValue: 4)
-  /// Body: `LeaseGrantRequest`. Extra: i64 lease id, chosen by the client or by the proposer; and, if
-  /// 16 bytes long, i64 the least time to live in seconds, a setting of the proposer.
+  /// Body: `LeaseGrantRequest`. Extra: i64 lease id, chosen by the client or by the proposer; and,
+  /// if 16 bytes long, i64 the least time to live in seconds, a setting of the proposer.
   public static let leaseGrant = CommandKind(rawValue: 5)
   /// Body: `LeaseRevokeRequest`.
   public static let leaseRevoke = CommandKind(rawValue: 6)
@@ -95,8 +96,8 @@ public enum CommandBatch {
 
   /// Appends a command whose body is a request as it came from the client.
   ///
-  /// O(body), with no allocation but the array's own growth. The body's length is the caller's to bound:
-  /// see ``Limits/maximumCommandBytes``.
+  /// O(body), with no allocation but the array's own growth. The body's length is the caller's to
+  /// bound: see ``Limits/maximumCommandBytes``.
   @inlinable
   public static func append(
     _ kind: CommandKind, body: UnsafeRawBufferPointer, to commands: inout [UInt8]
@@ -190,8 +191,8 @@ public struct Command {
 
 /// Walks through a payload's commands, never past its end.
 ///
-/// The initialiser checks the header and `next()` each command as it comes. What is malformed throws,
-/// and everything before it was valid.
+/// The initialiser checks the header and `next()` each command as it comes. What is malformed
+/// throws, and everything before it was valid.
 public struct CommandBatchReader {
   public let header: CommandBatch.Header
   private var reader: ByteReader

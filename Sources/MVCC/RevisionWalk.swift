@@ -3,10 +3,10 @@ import Primitives
 
 /// Walks through the records that one revision shows for a range, in the order of keys.
 ///
-/// The live tree says what exists now, the history what was superseded; both are in the order of keys
-/// and are walked through side by side. A key's live record is the one shown if it is old enough, else
-/// the last of its superseded versions that is, unless that is a tombstone. Keys with many versions are
-/// not read through: after a few steps the walk seeks.
+/// The live tree says what exists now, the history what was superseded; both are in the order of
+/// keys and are walked through side by side. A key's live record is the one shown if it is old
+/// enough, else the last of its superseded versions that is, unless that is a tombstone. Keys with
+/// many versions are not read through: after a few steps the walk seeks.
 struct RevisionWalk {
   private let root: Root
   private let revision: Int64

@@ -1,8 +1,8 @@
 import EtcdWire
 import Primitives
 
-// Reading ranges of keys, at the newest revision or an older one. Used by views, and by the writer for
-// the operations of a transaction.
+// Reading ranges of keys, at the newest revision or an older one. Used by views, and by the writer
+// for the operations of a transaction.
 
 extension Root {
   /// The revision that a request means.
@@ -74,8 +74,8 @@ extension Root {
   private func appendRun(
     from start: TreeCursor, count: Int, keysOnly: Bool, to output: inout [UInt8]
   ) {
-    // Twice over the records: sizes first, so that the output is allocated once. The second pass finds
-    // their headers in the cache.
+    // Twice over the records: sizes first, so that the output is allocated once. The second pass
+    // finds their headers in the cache.
     var size = 16
     var left = count
     var cursor = start
@@ -106,14 +106,14 @@ extension Root {
     }
   }
 
-  /// The records that a request with filters, an order or an old revision selects, in the order asked
-  /// for, and at least one more than `limit` if there are more.
+  /// The records that a request with filters, an order or an old revision selects, in the order
+  /// asked for, and at least one more than `limit` if there are more.
   private func select(
     _ request: RangeRequest, _ range: KeyRange, at revision: Int64, current: Int64, limit: Int
   ) -> (records: [Record], count: Int) {
     var records: [Record] = []
-    // The limit cuts what is read, in the order of keys, unless filters or an order stand in between.
-    // etcd also cuts first where a target is given without an order, and so does this.
+    // The limit cuts what is read, in the order of keys, unless filters or an order stand in
+    // between. etcd also cuts first where a target is given without an order, and so does this.
     let isCutWhileReading = !request.hasFilters && request.sortOrder == .none
     let readLimit = isCutWhileReading && limit < .max ? limit + 1 : .max
     var count = 0
@@ -165,8 +165,8 @@ extension Root {
     return records
   }
 
-  /// Sorts records that stand in the order of their keys. Equal ones stay in that order, whatever the
-  /// direction, so that all members answer alike; etcd leaves it open.
+  /// Sorts records that stand in the order of their keys. Equal ones stay in that order, whatever
+  /// the direction, so that all members answer alike; etcd leaves it open.
   private func sort(
     _ records: inout [Record], by target: RangeRequest.SortTarget, isDescending: Bool
   ) {
@@ -223,7 +223,8 @@ extension RangeRequest {
 }
 
 extension [UInt8] {
-  /// Makes room for `size` more bytes, still growing by factors so that many small calls stay linear.
+  /// Makes room for `size` more bytes, still growing by factors so that many small calls stay
+  /// linear.
   mutating func reserve(_ size: Int) {
     let (needed, overflow) = count.addingReportingOverflow(size)
     if !overflow && needed > capacity {

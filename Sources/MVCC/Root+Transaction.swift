@@ -1,14 +1,16 @@
 import EtcdWire
 import Primitives
 
-// The parts of a transaction that only read: its predicates, the checks before anything is changed, and
-// whole transactions that change nothing.
+// The parts of a transaction that only read: its predicates, the checks before anything is changed,
+// and whole transactions that change nothing.
 //
-// A transaction chooses its branches, and those of the transactions nested in it, by the state before
-// its first change, as etcd does. So the choice comes first and is written down (`BranchPath`); then
-// everything that could fail is checked; then the operations run, and none can fail.
+// A transaction chooses its branches, and those of the transactions nested in it, by the state
+// before its first change, as etcd does. So the choice comes first and is written down
+// (`BranchPath`); then everything that could fail is checked; then the operations run, and none can
+// fail.
 
-/// Which branch each transaction of a nest takes, in the order in which they stand in the branches taken.
+/// Which branch each transaction of a nest takes, in the order in which they stand in the branches
+/// taken.
 struct BranchPath {
   private var bits: UInt64 = 0
   private var count = 0
@@ -113,8 +115,8 @@ extension Root {
 
   // MARK: Checks
 
-  /// Checks everything about the chosen operations that could fail: as in etcd first all puts, then all
-  /// ranges, so that both give the same of several errors.
+  /// Checks everything about the chosen operations that could fail: as in etcd first all puts, then
+  /// all ranges, so that both give the same of several errors.
   func check(_ txn: TxnRequest, _ path: inout BranchPath) throws(ApplyError) {
     try checkPuts(txn, &path)
     path.rewind()
@@ -142,7 +144,8 @@ extension Root {
     for operation in txn.branch(path.take()) {
       switch operation.request {
       case .range(let request):
-        // Only zero means the newest revision here; outside of transactions anything below does too.
+        // Only zero means the newest revision here; outside of transactions anything below does
+        // too.
         if request.revision == 0 { continue }
         if request.revision > revision { throw .futureRevision }
         if request.revision < compactRevision { throw .compacted }

@@ -3,9 +3,9 @@ import Primitives
 
 /// One state of the store: four trees and two revisions. Copying it is copying six words.
 ///
-/// The writer has one that it changes; every view has one that nobody changes. Reading is the same for
-/// both, and lies in this type's extensions. A root owns nothing: a reader keeps its `StoreView` alive
-/// while it reads.
+/// The writer has one that it changes; every view has one that nobody changes. Reading is the same
+/// for both, and lies in this type's extensions. A root owns nothing: a reader keeps its
+/// `StoreView` alive while it reads.
 struct Root {
   /// The newest record of each key that exists, by key.
   var live = Tree(order: .key)
@@ -20,7 +20,8 @@ struct Root {
   var revision: Int64 = 1
   /// The lowest revision that can be read; -1 before the first compaction.
   ///
-  /// What lies below may still be in the trees: compaction is logical at once and physical in slices.
+  /// What lies below may still be in the trees: compaction is logical at once and physical in
+  /// slices.
   var compactRevision: Int64 = -1
 }
 

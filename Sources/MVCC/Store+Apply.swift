@@ -4,8 +4,9 @@ import Primitives
 extension Store {
   /// Applies one entry of the log.
   ///
-  /// Total: any payload leaves the store in a valid state, the same on every member. A payload that is
-  /// not a `CommandBatch` changes nothing; one that is malformed further on is applied up to there.
+  /// Total: any payload leaves the store in a valid state, the same on every member. A payload that
+  /// is not a `CommandBatch` changes nothing; one that is malformed further on is applied up to
+  /// there.
   ///
   /// - Parameters:
   ///   - payload: a batch as `CommandBatch` lays it out; empty for an entry without commands.

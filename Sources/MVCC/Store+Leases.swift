@@ -1,8 +1,8 @@
 import EtcdWire
 import Primitives
 
-// Leases as the log knows them: an id, the seconds granted, what the last checkpoint left of them, and
-// the attached keys. When a lease runs out, the leader decides by its clock; the log says so.
+// Leases as the log knows them: an id, the seconds granted, what the last checkpoint left of them,
+// and the attached keys. When a lease runs out, the leader decides by its clock; the log says so.
 
 extension Store {
   // MARK: Commands
@@ -131,7 +131,8 @@ extension Store {
     }
   }
 
-  /// Hands a lease's entry, made one of this epoch, to `body`; does nothing if there is no such lease.
+  /// Hands a lease's entry, made one of this epoch, to `body`; does nothing if there is no such
+  /// lease.
   func changeLease(_ id: Int64, _ body: (LeaseEntry) -> Void) {
     var (cursor, exists) = root.leases.descend(to: TreeKey(word: LeaseEntry.word(of: id)))
     guard exists, let element = cursor.element else { return }

@@ -4,19 +4,19 @@ import Primitives
 // Compaction
 // ==========
 //
-// `compact(r)` makes everything below revision r unreadable at once, by raising a number. What became
-// unreadable is then removed in slices, between the batches of the log, by walking through the events
-// from the oldest on. An event of key k at revision e <= r superseded what k had before, so all older
-// versions of k in the history can go: each event costs one search and removes, in all, as many versions
-// as there were. Nothing is scanned in vain, and nothing is looked at twice.
+// `compact(r)` makes everything below revision r unreadable at once, by raising a number. What
+// became unreadable is then removed in slices, between the batches of the log, by walking through
+// the events from the oldest on. An event of key k at revision e <= r superseded what k had before,
+// so all older versions of k in the history can go: each event costs one search and removes, in
+// all, as many versions as there were. Nothing is scanned in vain, and nothing is looked at twice.
 //
-// What an event below r itself is good for ends there too: its entry in the events tree goes, and with
-// it the record, if it is a tombstone or was superseded within its own transaction. Any other record is
-// still live, or is in the history until the walk comes to the event that superseded it.
+// What an event below r itself is good for ends there too: its entry in the events tree goes, and
+// with it the record, if it is a tombstone or was superseded within its own transaction. Any other
+// record is still live, or is in the history until the walk comes to the event that superseded it.
 //
-// Events at r itself stay, for watchers may start there, so the walk goes over them but leaves them; the
-// next compaction removes them. A record is thus removed at its own event or at a later one, never
-// before, and the walk never meets a record that is gone.
+// Events at r itself stay, for watchers may start there, so the walk goes over them but leaves
+// them; the next compaction removes them. A record is thus removed at its own event or at a later
+// one, never before, and the walk never meets a record that is gone.
 //
 // The walk ends at the newest published view: the events of a batch are read from the view that is
 // published after it, and must still be there.
@@ -54,7 +54,8 @@ extension Store {
 
   /// Does a slice of physical compaction and of freeing.
   ///
-  /// - Parameter budget: about how many records to look at; a thousand take less than a millisecond.
+  /// - Parameter budget: about how many records to look at; a thousand take less than a
+  ///   millisecond.
   /// - Returns: whether something is left that can be done now.
   @discardableResult
   public func runMaintenance(budget: Int) -> Bool {

@@ -1,8 +1,8 @@
 import EtcdWire
 import Primitives
 
-// Changes of keys. Each comes in two steps: what could fail is checked against the unchanged state, then
-// the change is made with the revision that the transaction will take.
+// Changes of keys. Each comes in two steps: what could fail is checked against the unchanged state,
+// then the change is made with the revision that the transaction will take.
 
 extension Store {
   // MARK: Commands

@@ -4,31 +4,35 @@ import Primitives
 // The replicated state machine
 // ============================
 //
-// The problem. Every member applies the same log and must arrive at the same state, whatever stands in
-// the log; reads must see consistent states, old ones too, without stopping the writer; and the writer
-// is the one thread through which all writes of a cluster go, so that a microsecond here is a limit on
-// the cluster.
+// The problem. Every member applies the same log and must arrive at the same state, whatever stands
+// in the log; reads must see consistent states, old ones too, without stopping the writer; and the
+// writer is the one thread through which all writes of a cluster go, so that a microsecond here is
+// a limit on the cluster.
 //
-// The design. A store is a *root* (`Root`): four persistent trees and two revisions. `apply` changes the
-// writer's root; `publish` freezes it as a `StoreView`, a value that any thread may read for as long as it
-// likes, at no cost to the writer but memory. Apply batch, publish, answer: a reader sees whole batches.
+// The design. A store is a *root* (`Root`): four persistent trees and two revisions. `apply`
+// changes the writer's root; `publish` freezes it as a `StoreView`, a value that any thread may
+// read for as long as it likes, at no cost to the writer but memory. Apply batch, publish, answer:
+// a reader sees whole batches.
 //
 // - A record is the encoded `mvccpb.KeyValue`, written once, when its command is applied. Ranges,
 //   watches and snapshots copy those bytes.
-// - The newest record of each key is in the *live* tree, what it superseded in the *history*, so that
-//   the state at any uncompacted revision can be read. The *events* tree has every record by its
-//   revision, for watchers that catch up; a deletion's record is a tombstone, in history and events.
-// - Revisions are etcd's: a new store is at 1; a transaction that changes anything takes the next one,
-//   and all its changes carry it.
+// - The newest record of each key is in the *live* tree, what it superseded in the *history*, so
+//   that the state at any uncompacted revision can be read. The *events* tree has every record by
+//   its revision, for watchers that catch up; a deletion's record is a tombstone, in history and
+//   events.
+// - Revisions are etcd's: a new store is at 1; a transaction that changes anything takes the next
+//   one, and all its changes carry it.
 //
-// Apply is *total*. What a quorum has committed, each member must get through in the same way, or one
-// bad entry would stop them all, again after each restart. So nothing in an entry may trap, overflow or
-// recurse without bound: requests are read by checked readers that limit nesting, and each command either
-// changes the state as a whole or, found wanting before its first change, answers an `ApplyError` and
-// changes nothing. Nothing depends on anything but the entries: no clock, no order of hash tables.
+// Apply is *total*. What a quorum has committed, each member must get through in the same way, or
+// one bad entry would stop them all, again after each restart. So nothing in an entry may trap,
+// overflow or recurse without bound: requests are read by checked readers that limit nesting, and
+// each command either changes the state as a whole or, found wanting before its first change,
+// answers an `ApplyError` and changes nothing. Nothing depends on anything but the entries: no
+// clock, no order of hash tables.
 //
-// The *state hash* is over each logical change, in order: every record, lease change and compaction. Two
-// members that applied the same entries have the same hash; members compare it to find corruption.
+// The *state hash* is over each logical change, in order: every record, lease change and
+// compaction. Two members that applied the same entries have the same hash; members compare it to
+// find corruption.
 //
 // A worked example, from a new store:
 //
@@ -38,15 +42,16 @@ import Primitives
 //     compact 3     revision 4   reads below 3 fail; in time a@2 goes from history and events
 //     compact 4     revision 4   in time a@3 goes; the tombstone's event stays for watchers from 4 on
 //
-// Compaction is logical at once and physical in slices (`Store+Maintenance.swift`). Logical state alone
-// decides results, hashes and snapshots.
+// Compaction is logical at once and physical in slices (`Store+Maintenance.swift`). Logical state
+// alone decides results, hashes and snapshots.
 //
-// A store is a class because it owns memory outside of Swift's reference counts (`Arena`): a copy would
-// be a second writer of the same nodes. It is not thread-safe: one thread at a time applies, publishes
-// and maintains.
+// A store is a class because it owns memory outside of Swift's reference counts (`Arena`): a copy
+// would be a second writer of the same nodes. It is not thread-safe: one thread at a time applies,
+// publishes and maintains.
 //
-// What is left out: deadlines of leases, which are the leader's (`Replica`); admission and quota, which
-// come before the log; authentication and alarms, whose commands come with kinds of their own.
+// What is left out: deadlines of leases, which are the leader's (`Replica`); admission and quota,
+// which come before the log; authentication and alarms, whose commands come with kinds of their
+// own.
 
 /// The key-value state that the log of a cluster leads to. See the essay above.
 public final class Store {
@@ -81,14 +86,15 @@ public final class Store {
   /// The lowest revision that can be read; -1 before the first compaction.
   public var compactRevision: Revision { Revision(root.compactRevision) }
 
-  /// Bytes held by records, history, tree nodes and leases, those included that only older views still
-  /// show. For the quota; it differs between members, which compact and free at their own pace.
+  /// Bytes held by records, history, tree nodes and leases, those included that only older views
+  /// still show. For the quota; it differs between members, which compact and free at their own
+  /// pace.
   public var allocatedBytes: Int { arena.allocatedBytes }
 
   /// Freezes the state as a view for readers.
   ///
-  /// O(views in use). Also notices which earlier views are no longer in use, and frees some of what they
-  /// alone had kept; `runMaintenance` frees the rest.
+  /// O(views in use). Also notices which earlier views are no longer in use, and frees some of what
+  /// they alone had kept; `runMaintenance` frees the rest.
   public func publish() -> StoreView {
     if let newest = views.last, newest.appliedIndex == appliedIndex,
       newest.root.isSame(as: root)
@@ -100,8 +106,8 @@ public final class Store {
     arena.published(revision: root.revision)
     views.append(published)
 
-    // A view to which only this array refers has no reader, and none can come by it any more. The newest
-    // one stays: the caller is about to hand it out.
+    // A view to which only this array refers has no reader, and none can come by it any more. The
+    // newest one stays: the caller is about to hand it out.
     var index = 0
     while index < views.count - 1 {
       if isKnownUniquelyReferenced(&views[index]) {
@@ -124,11 +130,12 @@ public final class Store {
 
 /// What a view refers to: a frozen root, and the memory it lies in.
 ///
-/// `@unchecked Sendable`: a root holds addresses, which Swift can't vouch for. They may be read from any
-/// thread because (1) `Arena` never changes a node, record or lease entry that was made before the
-/// view was published, (2) it frees none that the view shows while anything but the store's own list
-/// refers to this object, and (3) publication happens before any reader's access, since readers get the
-/// view through a lock or a thread's start. All stored properties are constants.
+/// `@unchecked Sendable`: a root holds addresses, which Swift can't vouch for. They may be read
+/// from any thread because (1) `Arena` never changes a node, record or lease entry that was made
+/// before the view was published, (2) it frees none that the view shows while anything but the
+/// store's own list refers to this object, and (3) publication happens before any reader's access,
+/// since readers get the view through a lock or a thread's start. All stored properties are
+/// constants.
 final class PublishedRoot: @unchecked Sendable {
   let root: Root
   /// Keeps the memory alive should the store end before the view.

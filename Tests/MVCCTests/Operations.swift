@@ -2,8 +2,8 @@ import EtcdWire
 import MVCC
 import Primitives
 
-/// Operations that can be encoded for the store and evaluated by the model, which prints its results in
-/// `Printer`'s words.
+/// Operations that can be encoded for the store and evaluated by the model, which prints its
+/// results in `Printer`'s words.
 struct RangeOperation {
   var key: [UInt8] = []
   var end: [UInt8] = []

@@ -45,8 +45,8 @@ import Testing
     }
   }
 
-  /// Every key's value is one number, written to all keys by one batch: a reader that sees two numbers,
-  /// or another number of keys than before, has read a state that never was.
+  /// Every key's value is one number, written to all keys by one batch: a reader that sees two
+  /// numbers, or another number of keys than before, has read a state that never was.
   @Test("Readers on other threads see whole batches, while the writer changes, compacts and frees")
   func concurrentReaders() async {
     let store = Store()

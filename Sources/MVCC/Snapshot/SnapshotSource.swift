@@ -3,9 +3,9 @@ import Primitives
 // A store as a stream of bytes
 // ============================
 //
-// A snapshot holds the logical state and nothing of how it lies in memory: compaction that has not been
-// done physically yet is done in it. It is written from a view, on whatever thread, while the writer goes
-// on; and read back by replaying, so that there is no second way to build a state.
+// A snapshot holds the logical state and nothing of how it lies in memory: compaction that has not
+// been done physically yet is done in it. It is written from a view, on whatever thread, while the
+// writer goes on; and read back by replaying, so that there is no second way to build a state.
 //
 // All integers are little-endian.
 //
@@ -23,8 +23,8 @@ import Primitives
 //         kind 2, put, and kind 3, tombstone: the events from the compact revision on, in their order
 //     end: u8 0, u64 number of records
 //
-// The stream is cut into chunks at arbitrary bytes. Checksums are the file's and the transfer's concern
-// (`Persistence`); the reader checks that the content makes sense.
+// The stream is cut into chunks at arbitrary bytes. Checksums are the file's and the transfer's
+// concern (`Persistence`); the reader checks that the content makes sense.
 
 /// Numbers of the format that writer and reader share.
 enum SnapshotFormat {

@@ -1,8 +1,8 @@
 import EtcdWire
 import Primitives
 
-// What `StoreRestorer` does to the store it builds: the effects of commands without their checks and
-// without the state hash, which comes with the snapshot.
+// What `StoreRestorer` does to the store it builds: the effects of commands without their checks
+// and without the state hash, which comes with the snapshot.
 
 extension Store {
   func restoreLease(id: Int64, granted: Int64, remaining: Int64) {

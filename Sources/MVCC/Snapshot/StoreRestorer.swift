@@ -21,8 +21,8 @@ public struct SnapshotError: Error, Hashable, Sendable, CustomStringConvertible 
 
 /// Builds a store from a snapshot's chunks.
 ///
-/// Corrupt input throws and never traps: what each record claims is checked against those before it, as
-/// far as they say. After an error the restorer is of no more use.
+/// Corrupt input throws and never traps: what each record claims is checked against those before
+/// it, as far as they say. After an error the restorer is of no more use.
 ///
 /// ```swift
 /// var restorer = StoreRestorer()
@@ -63,8 +63,8 @@ public struct StoreRestorer {
       pending.append(contentsOf: UnsafeRawBufferPointer(rebasing: chunk[used...]))
       return
     }
-    // Items are small beside chunks, so little is moved twice; a record that spans many chunks is only
-    // looked at again once for each of them.
+    // Items are small beside chunks, so little is moved twice; a record that spans many chunks is
+    // only looked at again once for each of them.
     pending.append(contentsOf: chunk)
     let bytes = pending
     pending = []

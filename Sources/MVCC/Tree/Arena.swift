@@ -3,46 +3,49 @@ import Primitives
 // Who frees what, and when
 // ========================
 //
-// The problem. Readers on other threads walk trees that the writer goes on changing. Reference counts on
-// nodes and records would make that safe, and slow: copying a node of 64 entries would touch 64 counters
-// in 64 different records, each an atomic operation and a cache miss, thousands of nanoseconds to change
-// one key. And the last reader to drop a large tree would free it all at once, on its own thread.
+// The problem. Readers on other threads walk trees that the writer goes on changing. Reference
+// counts on nodes and records would make that safe, and slow: copying a node of 64 entries would
+// touch 64 counters in 64 different records, each an atomic operation and a cache miss, thousands
+// of nanoseconds to change one key. And the last reader to drop a large tree would free it all at
+// once, on its own thread.
 //
-// The design. Nothing is counted but views. The writer works in *epochs*: publishing a view ends one.
-// What was made in the current epoch is the writer's alone and is changed in place; everything older is
-// frozen and is replaced by a changed copy. What is replaced is *retired*, not freed: an older view may
-// still show it. A view shows a thing exactly if
+// The design. Nothing is counted but views. The writer works in *epochs*: publishing a view ends
+// one. What was made in the current epoch is the writer's alone and is changed in place; everything
+// older is frozen and is replaced by a changed copy. What is replaced is *retired*, not freed: an
+// older view may still show it. A view shows a thing exactly if
 //
 //     it was made before the view was published, and retired after.
 //
-// So retired things are kept in lists, one for each view that may still be in use: the things retired
-// while it was the newest. When a view is no longer in use, each thing on its list was visible to it;
-// the thing is free if it was made after the view before, else that view's list inherits it. Each thing
-// is looked at once for each view in use that it outlives, and usually just once.
+// So retired things are kept in lists, one for each view that may still be in use: the things
+// retired while it was the newest. When a view is no longer in use, each thing on its list was
+// visible to it; the thing is free if it was made after the view before, else that view's list
+// inherits it. Each thing is looked at once for each view in use that it outlives, and usually just
+// once.
 //
 // A worked example. Views 1, 2 and 3 are published; node A was made before 1, B between 1 and 2.
-// After 3, the writer changes both: A and B go on 3's list. View 3 is dropped: both were made before 2,
-// so 2's list inherits them. View 2 is dropped: B was made after 1 and is freed, A goes on 1's list.
-// View 1 is dropped: there is none before it, A is freed.
+// After 3, the writer changes both: A and B go on 3's list. View 3 is dropped: both were made
+// before 2, so 2's list inherits them. View 2 is dropped: B was made after 1 and is freed, A goes
+// on 1's list. View 1 is dropped: there is none before it, A is freed.
 //
-// Lists of dropped views wait in a queue and are worked through in bounded slices by the writer, so a
-// reader that held on to an old view for minutes costs no pause when it lets go. Nodes go to a free list
-// and are used again, so that in steady state the tree neither allocates nor frees.
+// Lists of dropped views wait in a queue and are worked through in bounded slices by the writer, so
+// a reader that held on to an old view for minutes costs no pause when it lets go. Nodes go to a
+// free list and are used again, so that in steady state the tree neither allocates nor frees.
 //
-// What views are in use, the writer finds out by itself: it keeps a reference to each published view, and
-// a view to which no other reference exists has no reader (`Store.publish`). Readers do nothing but hold
-// theirs.
+// What views are in use, the writer finds out by itself: it keeps a reference to each published
+// view, and a view to which no other reference exists has no reader (`Store.publish`). Readers do
+// nothing but hold theirs.
 //
 // Epoch and birth. Nodes and lease entries carry the epoch that made them. Records carry their mod
-// revision instead, which orders them among views just as well: a view shows no record above its revision.
+// revision instead, which orders them among views just as well: a view shows no record above its
+// revision.
 //
-// What is left out: compaction of memory. Records are allocated one by one, and the system's allocator
-// gets them back one by one.
+// What is left out: compaction of memory. Records are allocated one by one, and the system's
+// allocator gets them back one by one.
 
 /// The memory of one store's trees: allocates nodes, and frees what no view shows any more.
 ///
-/// Owned by the store and by every view of it. All methods are the writer's; the last owner's release
-/// frees what is left.
+/// Owned by the store and by every view of it. All methods are the writer's; the last owner's
+/// release frees what is left.
 final class Arena {
   /// The epoch of what is being made now.
   private(set) var epoch: UInt64 = 1

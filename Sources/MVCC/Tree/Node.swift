@@ -1,7 +1,8 @@
 import EtcdWire
 import Primitives
 
-/// A node of a `Tree`, by its address. See `Tree` for how nodes make a tree, `Arena` for their lives.
+/// A node of a `Tree`, by its address. See `Tree` for how nodes make a tree, `Arena` for their
+/// lives.
 ///
 /// A node is one allocation. Leaves end before `children`.
 ///
@@ -18,12 +19,12 @@ import Primitives
 ///  1624  64 x u32  elements at and below each child
 /// ```
 ///
-/// *Heads* keep a search inside the node. Keys of a store share long beginnings, and without heads each
-/// step of a binary search would touch another record, a cache miss of some 80 ns. A head is eight bytes
-/// behind the shared prefix, as a big-endian number and filled up with zeros, so that of two keys with
-/// different heads the one with the smaller head is smaller. Records are looked at only where heads are
-/// equal. A prefix may be shorter than it could be: it is cut when a key arrives that doesn't share it
-/// and found anew when the node is split or merged.
+/// *Heads* keep a search inside the node. Keys of a store share long beginnings, and without heads
+/// each step of a binary search would touch another record, a cache miss of some 80 ns. A head is
+/// eight bytes behind the shared prefix, as a big-endian number and filled up with zeros, so that
+/// of two keys with different heads the one with the smaller head is smaller. Records are looked at
+/// only where heads are equal. A prefix may be shorter than it could be: it is cut when a key
+/// arrives that doesn't share it and found anew when the node is split or merged.
 struct Node: Equatable {
   let address: UnsafeMutableRawPointer
 
@@ -85,7 +86,8 @@ struct Node: Equatable {
   @inline(__always) var children: UnsafeMutablePointer<Node> {
     (address + Node.childrenOffset).assumingMemoryBound(to: Node.self)
   }
-  /// Inner nodes only: the elements at and below each child, so that counting needs no look at them.
+  /// Inner nodes only: the elements at and below each child, so that counting needs no look at
+  /// them.
   @inline(__always) var totals: UnsafeMutablePointer<UInt32> {
     (address + Node.totalsOffset).assumingMemoryBound(to: UInt32.self)
   }
@@ -156,8 +158,9 @@ extension Node {
     self.count = count &- 1
   }
 
-  /// Copies `count` entries of `source` from `from` on to `index` on. Entries there are overwritten;
-  /// counts, totals and prefixes are the caller's. Within one node the ranges may overlap.
+  /// Copies `count` entries of `source` from `from` on to `index` on. Entries there are
+  /// overwritten; counts, totals and prefixes are the caller's. Within one node the ranges may
+  /// overlap.
   func copyEntries(_ source: Node, from: Int, to index: Int, count: Int) {
     (heads + index).update(from: source.heads + from, count: count)
     (slots + index).update(from: source.slots + from, count: count)
@@ -234,8 +237,8 @@ extension Node {
     }
   }
 
-  /// The head of a key that is about to stand in this node, cutting the prefix if the key doesn't share
-  /// it.
+  /// The head of a key that is about to stand in this node, cutting the prefix if the key doesn't
+  /// share it.
   @inline(__always)
   func headForEntry(_ key: UnsafeRawBufferPointer) -> UInt64 {
     let length = prefixLength

@@ -4,9 +4,9 @@ import Primitives
 /// One key at one revision, as it lies in memory: a few decoded facts, then the encoded
 /// `mvccpb.KeyValue`, in one allocation of exactly that size.
 ///
-/// The encoding is what clients get. It is written once, when the command is applied, with the value
-/// last, so that a response copies bytes instead of encoding and a record without its value is a prefix
-/// of it:
+/// The encoding is what clients get. It is written once, when the command is applied, with the
+/// value last, so that a response copies bytes instead of encoding and a record without its value
+/// is a prefix of it:
 ///
 /// ```
 ///  0  i64  mod revision
@@ -19,10 +19,12 @@ import Primitives
 /// 24       key(1) create_revision(2) mod_revision(3) version(4) lease(6) value(5)
 /// ```
 ///
-/// A tombstone, the mark of a deletion, holds key and mod revision only, as in etcd's delete events.
+/// A tombstone, the mark of a deletion, holds key and mod revision only, as in etcd's delete
+/// events.
 ///
-/// This is a pointer, not an owner: `Arena` says when a record is freed. Records are never changed once
-/// a view that shows them was published; the flags are only set within the transaction that made them.
+/// This is a pointer, not an owner: `Arena` says when a record is freed. Records are never changed
+/// once a view that shows them was published; the flags are only set within the transaction that
+/// made them.
 struct Record: Equatable {
   let address: UnsafeMutableRawPointer
 
@@ -56,8 +58,8 @@ struct Record: Equatable {
   /// Whether this marks a deletion.
   @inline(__always) var isTombstone: Bool { flags & Record.tombstoneFlag != 0 }
 
-  /// Whether the transaction that made this record superseded it itself, so that no revision shows it.
-  /// A server refuses such transactions; the state machine must stand them.
+  /// Whether the transaction that made this record superseded it itself, so that no revision shows
+  /// it. A server refuses such transactions; the state machine must stand them.
   var isTransient: Bool { flags & Record.transientFlag != 0 }
   func markTransient() { flags |= Record.transientFlag }
 
@@ -139,8 +141,8 @@ struct Record: Equatable {
 extension Record {
   /// Makes a record. O(key + value): one allocation, each byte copied once.
   ///
-  /// `key` must not be empty. The sizes were bounded by `Limits.maximumCommandBytes`, so that they fit
-  /// into 32 bits.
+  /// `key` must not be empty. The sizes were bounded by `Limits.maximumCommandBytes`, so that they
+  /// fit into 32 bits.
   static func make(
     key: UnsafeRawBufferPointer, createRevision: Int64, modRevision: Int64, version: Int64,
     lease: Int64, value: UnsafeRawBufferPointer, isTombstone: Bool = false

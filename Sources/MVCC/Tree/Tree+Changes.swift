@@ -1,7 +1,7 @@
 import Primitives
 
-// Changes of a tree. Each takes a cursor that `descend` made in this very tree, copies what isn't of
-// this epoch along its path, and leaves every cursor invalid.
+// Changes of a tree. Each takes a cursor that `descend` made in this very tree, copies what isn't
+// of this epoch along its path, and leaves every cursor invalid.
 
 extension Tree {
   /// Puts `element` in place of the one at `cursor`, which is equal to it.

@@ -13,23 +13,25 @@ import Primitives
 // | events | the records of all events since the last compaction | mod revision | appended only |
 // | leases | lease entries, each with a tree (key, unique) of its keys' live records | id | unique |
 //
-// The tree is a B+-tree: elements stand in leaves, and an inner node's entry has the first element below
-// a child and the number of elements there, so that ranks, and with them the count of any range, take
-// O(log n). A tree value is its root and nothing else: copying it is copying a pointer, and that is
-// what a view of the store is. Nodes of older epochs are never changed but copied, from the changed leaf
-// up to the root (`Arena` explains epochs, and how memory comes back). A batch of commands copies each
-// node it touches once, so the upper levels' copies are shared by the whole batch.
+// The tree is a B+-tree: elements stand in leaves, and an inner node's entry has the first element
+// below a child and the number of elements there, so that ranks, and with them the count of any
+// range, take O(log n). A tree value is its root and nothing else: copying it is copying a pointer,
+// and that is what a view of the store is. Nodes of older epochs are never changed but copied, from
+// the changed leaf up to the root (`Arena` explains epochs, and how memory comes back). A batch of
+// commands copies each node it touches once, so the upper levels' copies are shared by the whole
+// batch.
 //
-// A worked example. Root R over leaves L1 [a c] and L2 [m q], published. `put d` in the next epoch makes
-// L1' [a c d] and R' over L1' and L2; R and L1 are retired. `put e` then changes L1' and R' in place.
+// A worked example. Root R over leaves L1 [a c] and L2 [m q], published. `put d` in the next epoch
+// makes L1' [a c d] and R' over L1' and L2; R and L1 are retired. `put e` then changes L1' and R'
+// in place.
 //
-// Splitting. A full node is split in the middle; but where the entry goes to the end of the last node of
-// its level, all stay and the new node holds the new entry alone, so that ever-growing keys (and the
-// tree of events) leave full nodes behind. Where it goes to the end of another node, a quarter moves:
-// keys that grow within a directory are the second most common pattern there is.
+// Splitting. A full node is split in the middle; but where the entry goes to the end of the last
+// node of its level, all stay and the new node holds the new entry alone, so that ever-growing keys
+// (and the tree of events) leave full nodes behind. Where it goes to the end of another node, a
+// quarter moves: keys that grow within a directory are the second most common pattern there is.
 //
-// What is left out: parent and sibling pointers, which copying can't afford (cursors keep their path),
-// and bulk deletion, which would have to look at each record anyway.
+// What is left out: parent and sibling pointers, which copying can't afford (cursors keep their
+// path), and bulk deletion, which would have to look at each record anyway.
 
 /// How a tree's elements are ordered.
 enum TreeOrder: UInt8 {
@@ -78,8 +80,8 @@ struct Tree {
   /// Nil if the tree is empty. The root alone may have fewer than `Node.minimum` entries.
   var root: Node?
 
-  /// The longest path. With at least 16 entries below each entry but those of the right edge, twelve
-  /// levels hold more elements than memory does.
+  /// The longest path. With at least 16 entries below each entry but those of the right edge,
+  /// twelve levels hold more elements than memory does.
   static let maximumDepth = 12
 
   init(order: TreeOrder, root: Node? = nil) {
@@ -301,8 +303,8 @@ extension Tree {
     }
   }
 
-  /// Calls `body` with each node, children before their parents, so that it may free them. The recursion
-  /// is as deep as the tree is high.
+  /// Calls `body` with each node, children before their parents, so that it may free them. The
+  /// recursion is as deep as the tree is high.
   func forEachNode(_ body: (Node) -> Void) {
     func visit(_ node: Node) {
       if !node.isLeaf {
@@ -316,8 +318,8 @@ extension Tree {
 
 /// A place in a tree: the path from the root to an entry of a leaf.
 ///
-/// A cursor owns nothing. It is valid as long as the tree it came from is neither changed in place nor
-/// freed.
+/// A cursor owns nothing. It is valid as long as the tree it came from is neither changed in place
+/// nor freed.
 struct TreeCursor {
   struct Step {
     var node: Node

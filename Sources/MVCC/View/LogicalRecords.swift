@@ -1,8 +1,9 @@
-/// Walks through all records that the logical state consists of, whatever compaction has physically done.
+/// Walks through all records that the logical state consists of, whatever compaction has physically
+/// done.
 ///
-/// First what the compact revision shows, in the order of keys, without what was changed at that very
-/// revision; then every event from the compact revision on, in order. From these everything can be built
-/// again by replaying (`StoreRestorer`).
+/// First what the compact revision shows, in the order of keys, without what was changed at that
+/// very revision; then every event from the compact revision on, in order. From these everything
+/// can be built again by replaying (`StoreRestorer`).
 struct LogicalRecords {
   /// Which part a record belongs to.
   enum Part {

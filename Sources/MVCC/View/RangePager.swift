@@ -4,8 +4,8 @@ import Primitives
 extension StoreView {
   /// Cuts the response to a range request into pieces, for `RangeStream`.
   ///
-  /// The order is that of keys; filters, sorting and `countOnly` are not looked at, and a server refuses
-  /// them. All pieces show the same revision.
+  /// The order is that of keys; filters, sorting and `countOnly` are not looked at, and a server
+  /// refuses them. All pieces show the same revision.
   ///
   /// - Throws: `.compacted` or `.futureRevision` for a revision that can't be read.
   public func pager(_ request: RangeRequest) throws(ApplyError) -> RangePager {
@@ -38,8 +38,8 @@ public struct RangePager: Sendable {
     left = request.limit > 0 ? Int(clamping: request.limit) : .max
   }
 
-  /// Appends the next piece: `RangeResponse` records of about `byteLimit` bytes, at least one. The last
-  /// piece ends with `more` and `count`.
+  /// Appends the next piece: `RangeResponse` records of about `byteLimit` bytes, at least one. The
+  /// last piece ends with `more` and `count`.
   ///
   /// - Returns: false with the last piece, and after it.
   public mutating func next(byteLimit: Int, into output: inout [UInt8]) -> Bool {

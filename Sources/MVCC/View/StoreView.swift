@@ -3,8 +3,8 @@ import Primitives
 
 /// One published state of the store, for reading on any thread.
 ///
-/// Immutable, O(1) to copy, and never blocks or is blocked by the writer. While any copy exists, what it
-/// shows stays in memory, so hold one for as long as a response takes, not for good.
+/// Immutable, O(1) to copy, and never blocks or is blocked by the writer. While any copy exists,
+/// what it shows stays in memory, so hold one for as long as a response takes, not for good.
 ///
 /// Requests are views over borrowed bytes and need live only as long as the call.
 public struct StoreView: Sendable {
@@ -18,8 +18,8 @@ public struct StoreView: Sendable {
   public var revision: Revision { Revision(published.root.revision) }
   /// The lowest revision that can be read; -1 before the first compaction.
   public var compactRevision: Revision { Revision(published.root.compactRevision) }
-  /// A hash over every logical change that led here, in order; equal on all members that have applied
-  /// the same entries.
+  /// A hash over every logical change that led here, in order; equal on all members that have
+  /// applied the same entries.
   public var stateHash: UInt64 { published.stateHash }
   /// The newest log entry in the view.
   public var appliedIndex: LogIndex { published.appliedIndex }
@@ -30,10 +30,10 @@ public struct StoreView: Sendable {
 
   /// Appends the `RangeResponse` to a request, without its header.
   ///
-  /// As etcd answers it: `count` is the number of keys in the range at the revision, whatever limit and
-  /// filters; `more` says that the limit left keys out. Records that sort equal stand in the order of
-  /// their keys. O(log n + result) for the newest revision without filters or order; for old revisions,
-  /// filters and orders O(keys in the range).
+  /// As etcd answers it: `count` is the number of keys in the range at the revision, whatever limit
+  /// and filters; `more` says that the limit left keys out. Records that sort equal stand in the
+  /// order of their keys. O(log n + result) for the newest revision without filters or order; for
+  /// old revisions, filters and orders O(keys in the range).
   ///
   /// - Throws: `.compacted` or `.futureRevision` for a revision that can't be read.
   public func range(
@@ -51,8 +51,8 @@ public struct StoreView: Sendable {
 
   // MARK: Transactions
 
-  /// Whether a transaction can be evaluated on a view, since no branch of it, however nested, changes
-  /// anything.
+  /// Whether a transaction can be evaluated on a view, since no branch of it, however nested,
+  /// changes anything.
   public static func isReadOnly(_ request: TxnRequest) -> Bool { request.isReadOnly }
 
   /// Appends the `TxnResponse` of a read-only transaction, without its header.
@@ -104,8 +104,8 @@ public struct StoreView: Sendable {
 
   // MARK: Hash
 
-  /// A checksum of the keys as of a revision, for `HashKV`: CRC-32C over all records that can still be
-  /// read at or below it. Equal on all members with the same compact revision. O(state).
+  /// A checksum of the keys as of a revision, for `HashKV`: CRC-32C over all records that can still
+  /// be read at or below it. Equal on all members with the same compact revision. O(state).
   ///
   /// - Parameter revision: zero or less means the newest.
   /// - Throws: `.compacted` or `.futureRevision` for a revision that can't be read.

@@ -14,8 +14,8 @@ public struct EventRun: Sendable {
 
   /// One encoding, shared by everybody whom it serves; not all of it need belong to this run.
   public var bytes: [UInt8]
-  /// What belongs to this run, in order. A revision may have several parts, one behind the other; they
-  /// must reach a watcher together.
+  /// What belongs to this run, in order. A revision may have several parts, one behind the other;
+  /// they must reach a watcher together.
   public var parts: [Part]
   /// Every event up to and with this revision has been looked at.
   public var through: Revision
@@ -79,9 +79,9 @@ extension Root {
 extension StoreView {
   /// Past events, for a watcher that catches up.
   ///
-  /// Revisions come whole. The run ends with the first revision that reaches one of the limits, and goes
-  /// on from `through` plus one; so a watcher of few keys among millions of events doesn't hold its
-  /// thread for long.
+  /// Revisions come whole. The run ends with the first revision that reaches one of the limits, and
+  /// goes on from `through` plus one; so a watcher of few keys among millions of events doesn't
+  /// hold its thread for long.
   ///
   /// - Parameters:
   ///   - start: the first revision wanted.

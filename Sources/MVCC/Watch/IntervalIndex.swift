@@ -3,11 +3,11 @@ import Primitives
 
 /// Half-open ranges of keys, each with some payload, found by a key that they contain.
 ///
-/// A treap (a search tree by `(start, end)`, kept balanced by random priorities) in which each node also
-/// knows the highest end below it: a subtree whose ranges all end at or before the key is not entered.
-/// Finding m ranges among n takes O(log n + m log n) at worst, and close to O(log n + m) for the prefixes
-/// and single keys that clients watch. Nodes lie in an array and point to each other by index; priorities
-/// come from a seeded source, so that equal histories give equal trees.
+/// A treap (a search tree by `(start, end)`, kept balanced by random priorities) in which each node
+/// also knows the highest end below it: a subtree whose ranges all end at or before the key is not
+/// entered. Finding m ranges among n takes O(log n + m log n) at worst, and close to O(log n + m)
+/// for the prefixes and single keys that clients watch. Nodes lie in an array and point to each
+/// other by index; priorities come from a seeded source, so that equal histories give equal trees.
 struct IntervalIndex {
   /// A range's bounds. No end means no upper bound.
   struct Bounds: Hashable {

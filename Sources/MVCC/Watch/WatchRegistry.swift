@@ -4,17 +4,17 @@ import Primitives
 // Who is to hear of what
 // ======================
 //
-// A batch of the log makes thousands of events, and there may be thousands of watchers; most pairs have
-// nothing to do with each other, and where they do, many watchers want the same. So:
+// A batch of the log makes thousands of events, and there may be thousands of watchers; most pairs
+// have nothing to do with each other, and where they do, many watchers want the same. So:
 //
-// - Watchers that ask for the same (range, filters, previous or not) form a *group*, and are matched as
-//   one. A delivery names all of them.
+// - Watchers that ask for the same (range, filters, previous or not) form a *group*, and are
+//   matched as one. A delivery names all of them.
 // - Groups are found through an interval index, by the event's key.
 // - An event is encoded when the first group wants it, at most twice (with and without the previous
 //   record), into arrays that all deliveries of the batch share.
 //
-// Events of one revision stay together: a batch holds whole revisions, and a delivery has all of the
-// batch that its watchers want.
+// Events of one revision stay together: a batch holds whole revisions, and a delivery has all of
+// the batch that its watchers want.
 
 /// Some watchers of equal wishes, and what they get of one batch.
 public struct WatchDelivery: Sendable {
@@ -106,7 +106,8 @@ public struct WatchRegistry {
 
   /// Finds out who is to hear of a batch's events.
   ///
-  /// O(events x (log n + matches)). Deliveries stand in the order in which their groups were first met.
+  /// O(events x (log n + matches)). Deliveries stand in the order in which their groups were first
+  /// met.
   ///
   /// - Parameters:
   ///   - batch: the events to look at; of one entry, or joined from consecutive ones.
