@@ -7,7 +7,8 @@ import Logging
 /// Every object may name owners. When the last of them is gone, the object goes too (background
 /// deletion, the default). An owner that is deleted with the finalizer `foregroundDeletion` waits for its
 /// dependents; one with `orphan` has the references to it removed instead. An owner counts as gone only
-/// after the API server itself has said so: a cache that lags would cost living objects.
+/// after the API server itself has said so, and a dependent goes only in the version that was judged: a
+/// cache that lags would cost living objects.
 /// Source: Kubernetes, "Garbage Collection".
 struct GarbageCollector: Sendable {
   /// Which object, of which type.
@@ -38,6 +39,17 @@ struct GarbageCollector: Sendable {
     self.informers = informers
     self.ownInformers = informers.filter { informer in !shared.contains { $0 === informer } }
     let queue = WorkQueue<Reference>()
+    // An owner that waits for its dependents looks again.
+    @Sendable func enqueueOwners(of object: AnyObjectView) {
+      for owner in object.ownerReferences {
+        guard let owners = informers.first(where: { $0.type.kind.kind == owner.kind }) else {
+          continue
+        }
+        let namespace = owners.type.isNamespaced ? object.namespace : ""
+        queue.add(
+          Reference(type: owners.type, key: ObjectKey(namespace: namespace, name: owner.name)))
+      }
+    }
     for informer in informers {
       informer.addIndex(Self.byOwner) { AnyObjectView($0).ownerReferences.map(\.uid) }
       let type = informer.type
@@ -49,24 +61,21 @@ struct GarbageCollector: Sendable {
               queue.add(Reference(type: dependents.type, key: ObjectKey(dependent)))
             }
           }
-          // An owner that waits for its dependents looks again.
-          for owner in object.ownerReferences {
-            guard let owners = informers.first(where: { $0.type.kind.kind == owner.kind }) else {
-              continue
-            }
-            queue.add(
-              Reference(
-                type: owners.type,
-                key: ObjectKey(
-                  namespace: owners.type.isNamespaced ? object.namespace : "", name: owner.name)))
-          }
-        } else if !object.ownerReferences.isEmpty || object.isBeingDeleted {
+          enqueueOwners(of: object)
+          return
+        }
+        if case .updated(let old, _) = change,
+          AnyObjectView(old).ownerReferences != object.ownerReferences
+        {
+          enqueueOwners(of: AnyObjectView(old))
+        }
+        if !object.ownerReferences.isEmpty || object.isBeingDeleted {
           queue.add(Reference(type: type, key: ObjectKey(change.object)))
         }
       }
     }
     reconciler = Reconciler(name: "garbage", queue: queue, workers: 4, log: context.log) { item in
-      try await Self.reconcile(item, informers, context)
+      try await Self.reconcile(item, informers, queue, context)
     }
   }
 
@@ -84,7 +93,8 @@ struct GarbageCollector: Sendable {
   }
 
   private static func reconcile(
-    _ item: Reference, _ informers: [Informer], _ context: ControllerContext
+    _ item: Reference, _ informers: [Informer], _ queue: WorkQueue<Reference>,
+    _ context: ControllerContext
   ) async throws {
     guard let informer = informers.first(where: { $0.type == item.type }),
       let object = informer.get(item.key)
@@ -95,7 +105,7 @@ struct GarbageCollector: Sendable {
         try await orphanDependents(of: view, informers, context)
         try await removeFinalizer("orphan", item, view, context)
       } else if view.finalizers.contains("foregroundDeletion") {
-        if try await deleteDependents(of: view, informers, context) {
+        if releaseBlocks(of: view, informers, queue) {
           try await removeFinalizer("foregroundDeletion", item, view, context)
         }
       }
@@ -103,20 +113,34 @@ struct GarbageCollector: Sendable {
     }
     let owners = view.ownerReferences
     guard !owners.isEmpty else { return }
-    var waiting = false
+    var states: [(owner: OwnerReference, state: OwnerState)] = []
     for owner in owners {
-      switch try await state(of: owner, of: view, informers, context) {
-      case .exists: return
-      case .waitsForDependents: waiting = true
-      case .gone: break
-      }
+      states.append((owner, try await state(of: owner, of: view, informers, context)))
     }
+    let namespace = item.type.isNamespaced ? item.key.namespace : nil
+    if states.contains(where: { $0.state == .exists }) {
+      // It lives on for that owner's sake; the others needn't wait for it.
+      let ending = states.filter { $0.state != .exists }
+      guard !ending.isEmpty else { return }
+      try await context.client.patch(
+        item.type, namespace: namespace, name: item.key.name, .strategicMerge,
+        [
+          "metadata": [
+            "uid": Value(view.uid),
+            "ownerReferences": .array(
+              ending.map { ["$patch": "delete", "uid": Value($0.owner.uid)] }),
+          ]
+        ])
+      return
+    }
+    let isAwaited = states.contains { $0.state == .waitsForDependents }
     do {
+      // Only as it was judged: it may have found another owner meanwhile.
       try await context.client.delete(
-        item.type, namespace: item.type.isNamespaced ? item.key.namespace : nil,
-        name: item.key.name, uid: view.uid,
-        propagation: waiting && hasDependents(view, informers) ? "Foreground" : "Background")
-    } catch let error as StatusError where error.code == 404 || error.code == 409 {}
+        item.type, namespace: namespace, name: item.key.name, uid: view.uid,
+        resourceVersion: view.resourceVersion,
+        propagation: isAwaited && hasDependents(view, informers) ? "Foreground" : "Background")
+    } catch let error as StatusError where error.code == 404 {}
   }
 
   private enum OwnerState { case exists, waitsForDependents, gone }
@@ -131,6 +155,8 @@ struct GarbageCollector: Sendable {
       })
     else { return .exists }  // A kind that isn't known can't be judged.
     let namespace = informer.type.isNamespaced ? dependent.namespace : ""
+    // References without a uid, or from outside all namespaces into one, name nothing that could be looked up.
+    if owner.uid.isEmpty || informer.type.isNamespaced && namespace.isEmpty { return .exists }
     var found = informer.get(namespace: namespace, name: owner.name)
     if found.map({ AnyObjectView($0).uid != owner.uid }) ?? true {
       do {
@@ -150,21 +176,20 @@ struct GarbageCollector: Sendable {
     informers.contains { !$0.list(index: byOwner, view.uid).isEmpty }
   }
 
-  /// Deletes what an owner waits for; true once nothing blocks it.
-  private static func deleteDependents(
-    of owner: AnyObjectView, _ informers: [Informer], _ context: ControllerContext
-  ) async throws -> Bool {
+  /// Has every dependent looked at, which deletes it if it has no other owner; true once nothing blocks
+  /// the owner.
+  private static func releaseBlocks(
+    of owner: AnyObjectView, _ informers: [Informer], _ queue: WorkQueue<Reference>
+  ) -> Bool {
     var isFree = true
     for informer in informers {
       for dependent in informer.list(index: byOwner, owner.uid).map(AnyObjectView.init) {
-        let blocks = dependent.ownerReferences.contains { $0.uid == owner.uid && $0.blocksDeletion }
-        if blocks { isFree = false }
-        guard !dependent.isBeingDeleted else { continue }
-        do {
-          try await context.client.delete(
-            informer.type, namespace: informer.type.isNamespaced ? dependent.namespace : nil,
-            name: dependent.name, uid: dependent.uid, propagation: "Foreground")
-        } catch let error as StatusError where error.code == 404 || error.code == 409 {}
+        if dependent.ownerReferences.contains(where: { $0.uid == owner.uid && $0.blocksDeletion }) {
+          isFree = false
+        }
+        if !dependent.isBeingDeleted {
+          queue.add(Reference(type: informer.type, key: ObjectKey(dependent.object)))
+        }
       }
     }
     return isFree
@@ -175,15 +200,7 @@ struct GarbageCollector: Sendable {
   ) async throws {
     for informer in informers {
       for dependent in informer.list(index: byOwner, owner.uid).map(AnyObjectView.init) {
-        try await context.client.patch(
-          informer.type, namespace: informer.type.isNamespaced ? dependent.namespace : nil,
-          name: dependent.name, .strategicMerge,
-          [
-            "metadata": [
-              "uid": Value(dependent.uid),
-              "ownerReferences": [["$patch": "delete", "uid": Value(owner.uid)]],
-            ]
-          ])
+        try await Adoption.release(dependent.object, informer.type, from: owner.uid, context)
       }
     }
   }

@@ -33,6 +33,11 @@ struct NamespaceController: Sendable {
     guard let object = context.namespaces.get(key) else { return }
     let namespace = AnyObjectView(object)
     guard namespace.isBeingDeleted else { return try await ensureServiceAccount(key.name, context) }
+    // The cache may still show a namespace whose name has a new bearer, and that one's objects live.
+    do {
+      let current = AnyObjectView(try await context.client.get(.namespaces, name: key.name))
+      guard current.uid == namespace.uid else { return }
+    } catch let error as StatusError where error.code == 404 { return }
     var isEmpty = true
     for type in namespacedTypes {
       let objects = try await context.client.list(type, namespace: key.name)["items"].elements
@@ -41,8 +46,8 @@ struct NamespaceController: Sendable {
         do {
           try await context.client.delete(
             type, namespace: key.name, name: AnyObjectView(object).name,
-            propagation: "Background")
-        } catch let error as StatusError where error.code == 404 {}
+            uid: AnyObjectView(object).uid, propagation: "Background")
+        } catch let error as StatusError where error.code == 404 || error.code == 409 {}
       }
     }
     guard isEmpty else { return queue.add(key, after: pollInterval) }

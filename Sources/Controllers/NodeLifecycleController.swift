@@ -103,14 +103,19 @@ struct NodeHealthPlan: Equatable {
 
   static func decide(_ node: NodeView, isSilent: Bool, now: Timestamp) -> NodeHealthPlan {
     var plan = NodeHealthPlan()
-    var ready = node.condition("Ready")?["status"].string ?? "Unknown"
-    if isSilent, ready != "Unknown" || node.condition("Ready") == nil {
+    // A node that has just come is not ready, rather than lost.
+    var ready = node.condition("Ready")?["status"].string ?? "False"
+    if isSilent, ready != "Unknown" {
       var object = node.object
       for type in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
-        let heartbeat = node.condition(type)?["lastHeartbeatTime"] ?? nil
+        let known = node.condition(type)
+        let heartbeat = known?["lastHeartbeatTime"] ?? nil
         object.setCondition(
-          type, status: "Unknown", reason: "NodeStatusUnknown",
-          message: "Kubelet stopped posting node status.", now: now,
+          type, status: "Unknown",
+          reason: known == nil ? "NodeStatusNeverUpdated" : "NodeStatusUnknown",
+          message: known == nil
+            ? "Kubelet never posted node status." : "Kubelet stopped posting node status.",
+          now: now,
           extra: heartbeat.isNull ? nil : ["lastHeartbeatTime": heartbeat])
       }
       plan.status = object["status"]

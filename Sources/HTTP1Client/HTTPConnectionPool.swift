@@ -1,3 +1,4 @@
+import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -36,6 +37,8 @@ public final class HTTPConnectionPool: Sendable {
   private let group: any EventLoopGroup
   private let tlsContext: NIOSSLContext?
   private let idle = Mutex<[Connection]>([])
+  /// Numbers exchanges, so that a late cancellation can't hit the next exchange of its connection.
+  private let exchanges = Atomic<UInt64>(0)
 
   /// - Throws: if the TLS configuration names certificates or keys that can't be used.
   public init(
@@ -60,8 +63,10 @@ public final class HTTPConnectionPool: Sendable {
     if let connection = takeIdle() {
       do {
         return try await exchange(request, on: connection, headTimeout)
-      } catch let error as HTTPClientError where error.code == .connectionLost && isRepeatable {
-        // Falls through to a fresh connection.
+      } catch let error as HTTPClientError
+        where error.code == .notSent || error.code == .connectionLost && isRepeatable
+      {
+        try Task.checkCancellation()
       }
     }
     return try await exchange(request, on: try await connect(), headTimeout)
@@ -98,7 +103,8 @@ public final class HTTPConnectionPool: Sendable {
     _ request: OutgoingRequest, on connection: Connection, _ headTimeout: TimeAmount
   ) async throws -> IncomingResponse {
     var headers = HTTPHeaders()
-    headers.add(name: "host", value: "\(settings.host):\(settings.port)")
+    let host = settings.host.contains(":") ? "[\(settings.host)]" : settings.host
+    headers.add(name: "host", value: "\(host):\(settings.port)")
     for (name, value) in request.headers { headers.add(name: name, value: value) }
     if !request.body.isEmpty || ["POST", "PUT", "PATCH"].contains(request.method) {
       headers.replaceOrAdd(name: "content-length", value: "\(request.body.count)")
@@ -107,8 +113,10 @@ public final class HTTPConnectionPool: Sendable {
       version: .http1_1, method: HTTPMethod(rawValue: request.method), uri: request.target,
       headers: headers)
     let loop = connection.channel.eventLoop
+    let number = exchanges.wrappingAdd(1, ordering: .relaxed).newValue
     let timeout = loop.scheduleTask(in: headTimeout) {
       connection.handler.value.cancel(
+        number,
         HTTPClientError(
           .timedOut, "no response within \(headTimeout.nanoseconds / 1_000_000_000) s"))
     }
@@ -116,11 +124,11 @@ public final class HTTPConnectionPool: Sendable {
     return try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in
         loop.execute {
-          connection.handler.value.start(head, body: request.body, continuation)
+          connection.handler.value.start(number, head, body: request.body, continuation)
         }
       }
     } onCancel: {
-      loop.execute { connection.handler.value.cancel(CancellationError()) }
+      loop.execute { connection.handler.value.cancel(number, CancellationError()) }
     }
   }
 
@@ -131,9 +139,14 @@ public final class HTTPConnectionPool: Sendable {
     let name = settings.serverName ?? settings.host
     let isAddress = (try? SocketAddress(ipAddress: name, port: 0)) != nil
     do {
+      // A watch may be silent for minutes, so TCP itself must notice that the server's machine is gone.
       let channel = try await ClientBootstrap(group: loop)
         .connectTimeout(settings.connectTimeout)
         .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+        .channelOption(.socketOption(.so_keepalive), value: 1)
+        .channelOption(.tcpOption(NIOBSDSocket.Option(rawValue: TCP_KEEPIDLE)), value: 15)
+        .channelOption(.tcpOption(NIOBSDSocket.Option(rawValue: TCP_KEEPINTVL)), value: 5)
+        .channelOption(.tcpOption(NIOBSDSocket.Option(rawValue: TCP_KEEPCNT)), value: 3)
         .channelOption(.autoRead, value: false)
         .channelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {

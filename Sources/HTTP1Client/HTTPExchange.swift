@@ -75,6 +75,8 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
   public enum Code: Sendable, Hashable {
     /// No connection could be made: surely nothing was processed.
     case cannotConnect
+    /// A connection that was kept had ended before the request was written: nothing was processed.
+    case notSent
     /// The connection broke: the request may or may not have been processed.
     case connectionLost
     case timedOut
@@ -98,18 +100,23 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
   typealias OutboundOut = HTTPClientRequestPart
 
   /// Turns the reader's demand into reads of the socket.
+  ///
+  /// It belongs to one exchange: a reader may let go of its body when the connection already serves the
+  /// next one, which must not notice.
   struct Demand: NIOAsyncSequenceProducerDelegate {
     let channel: any Channel
-    func produceMore() { channel.read() }
-    func didTerminate() {
-      // Harmless where the body was read to its end: the connection may already serve another request,
-      // so only an exchange that is still open is cut off.
+    let exchange: UInt64
+
+    func produceMore() { withHandler { $0.bodyWanted(exchange) } }
+    func didTerminate() { withHandler { $0.bodyAbandoned(exchange) } }
+
+    private func withHandler(_ body: @escaping @Sendable (HTTPExchangeHandler) -> Void) {
       let channel = channel
       channel.eventLoop.execute {
         if let handler = try? channel.pipeline.syncOperations.handler(
           type: HTTPExchangeHandler.self)
         {
-          handler.bodyAbandoned()
+          body(handler)
         }
       }
     }
@@ -123,10 +130,14 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
   }
 
   private var state = State.idle
+  /// The exchange that `state` speaks of, or the last one; exchanges of a connection count up.
+  private var exchange: UInt64 = 0
+  /// The last exchange that was cancelled, perhaps before it started.
+  private var cancelled: UInt64 = 0
   private let channel: any Channel
   /// Called when an exchange ended and the connection can take the next.
   private let becameIdle: () -> Void
-  /// The reader has asked for more than has been given.
+  /// Whether the body's reader has room for more. While it hasn't, the socket isn't read.
   private var wantsMore = true
 
   init(channel: any Channel, becameIdle: @escaping () -> Void) {
@@ -134,14 +145,17 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
     self.becameIdle = becameIdle
   }
 
+  /// - Parameter number: this exchange's, greater than those before it.
   func start(
-    _ head: HTTPRequestHead, body: [UInt8],
+    _ number: UInt64, _ head: HTTPRequestHead, body: [UInt8],
     _ continuation: CheckedContinuation<IncomingResponse, any Error>
   ) {
-    guard case .idle = state, channel.isActive else {
-      continuation.resume(throwing: HTTPClientError(.connectionLost, "the connection was closed"))
-      return
+    guard case .idle = state, channel.isActive, cancelled != number else {
+      channel.close(promise: nil)
+      return continuation.resume(
+        throwing: HTTPClientError(.notSent, "the connection was closed before the request"))
     }
+    exchange = number
     state = .waitingForHead(continuation)
     channel.write(HTTPClientRequestPart.head(head), promise: nil)
     if !body.isEmpty {
@@ -151,20 +165,26 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
     channel.read()
   }
 
-  /// Ends an exchange whose response hasn't come in time.
-  func cancel(_ error: any Error) {
-    if case .waitingForHead(let continuation) = state {
-      state = .closed
-      continuation.resume(throwing: error)
-    }
+  /// Ends an exchange whose response nobody waits for any longer. Without effect on later ones.
+  func cancel(_ number: UInt64, _ error: any Error) {
+    cancelled = max(cancelled, number)
+    guard number >= exchange else { return }
+    guard case .waitingForHead(let continuation) = state else { return }
+    state = .closed
+    continuation.resume(throwing: error)
     channel.close(promise: nil)
   }
 
-  private func bodyAbandoned() {
-    if case .inBody = state {
-      state = .closed
-      channel.close(promise: nil)
-    }
+  private func bodyWanted(_ number: UInt64) {
+    guard case .inBody = state, exchange == number else { return }
+    wantsMore = true
+    channel.read()
+  }
+
+  private func bodyAbandoned(_ number: UInt64) {
+    guard case .inBody = state, exchange == number else { return }
+    state = .closed
+    channel.close(promise: nil)
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -173,7 +193,7 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
       let producer = ResponseBody.Producer.makeSequence(
         elementType: ByteBuffer.self, failureType: (any Error).self,
         backPressureStrategy: .init(lowWatermark: 4, highWatermark: 16), finishOnDeinit: true,
-        delegate: Demand(channel: channel))
+        delegate: Demand(channel: channel, exchange: exchange))
       state = .inBody(producer.source, keepAlive: head.isKeepAlive)
       wantsMore = true
       continuation.resume(
@@ -181,12 +201,14 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
           status: Int(head.status.code), headers: head.headers.map { ($0.name, $0.value) },
           body: ResponseBody(sequence: producer.sequence)))
     case (.body(let bytes), .inBody(let source, _)):
+      // When the reader has caught up again, `bodyWanted` says so.
       if case .stopProducing = source.yield(bytes) { wantsMore = false }
     case (.end, .inBody(let source, let keepAlive)):
       state = keepAlive ? .idle : .closed
       source.finish()
       if keepAlive { becameIdle() } else { context.close(promise: nil) }
     default:
+      // A response nobody asked for.
       context.close(promise: nil)
     }
   }
@@ -201,11 +223,6 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
     case .closed: break
     }
     context.fireChannelReadComplete()
-  }
-
-  func read(context: ChannelHandlerContext) {
-    wantsMore = true
-    context.read()
   }
 
   func channelInactive(context: ChannelHandlerContext) {

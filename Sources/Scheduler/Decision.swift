@@ -15,8 +15,8 @@ public struct Decision: Sendable, Equatable {
   /// A node's verdict.
   public struct Verdict: Sendable, Equatable {
     public var node: String
-    /// Why not; nil if the node would do.
-    public var reason: String?
+    /// Why not: one filter's objection, which may name several resources; empty if the node would do.
+    public var reasons: [String]
     /// 0...100 for each score, summed; zero for nodes that were filtered.
     public var score: Int64
   }
@@ -31,12 +31,13 @@ public struct Decision: Sendable, Equatable {
     var best: (score: Int64, pods: Int, node: String)?
     for name in snapshot.nodes.keys.sorted() {
       let node = snapshot.nodes[name]!
-      if let reason = Filters.reason(against: node, for: pod, requests: requests) {
-        verdicts.append(Verdict(node: name, reason: reason, score: 0))
+      let reasons = Filters.reasons(against: node, for: pod, requests: requests)
+      guard reasons.isEmpty else {
+        verdicts.append(Verdict(node: name, reasons: reasons, score: 0))
         continue
       }
       let score = Scores.leastAllocated(node, requests) + Scores.balanced(node, requests)
-      verdicts.append(Verdict(node: name, reason: nil, score: score))
+      verdicts.append(Verdict(node: name, reasons: [], score: score))
       if best == nil || (score, -node.pods.count) > (best!.score, -best!.pods) {
         best = (score, node.pods.count, name)
       }
@@ -48,12 +49,8 @@ public struct Decision: Sendable, Equatable {
   private static func message(_ verdicts: [Verdict]) -> String {
     guard !verdicts.isEmpty else { return "no nodes available to schedule pods" }
     var counts: [String: Int] = [:]
-    for verdict in verdicts {
-      // A node that lacks several resources says so for each.
-      for reason in (verdict.reason ?? "").split(separator: ";") {
-        counts[String(reason), default: 0] += 1
-      }
-    }
+    // A node that lacks several resources counts for each.
+    for reason in verdicts.lazy.flatMap(\.reasons) { counts[reason, default: 0] += 1 }
     let reasons = counts.map { "\($0.value) \($0.key)" }.sorted().joined(separator: ", ")
     return "0/\(verdicts.count) nodes are available: \(reasons)."
   }
@@ -61,12 +58,14 @@ public struct Decision: Sendable, Equatable {
 
 /// Reasons against a node, in Kubernetes' words.
 enum Filters {
-  /// The first filter's reason against `node`; nil if none objects.
-  static func reason(
+  /// The first filter's objection to `node`; empty if none objects.
+  static func reasons(
     against node: ClusterSnapshot.Node, for pod: PodView, requests: ResourceAmounts
-  ) -> String? {
-    unschedulable(node, pod) ?? nodeName(node, pod) ?? taints(node, pod) ?? affinity(node, pod)
-      ?? hostPorts(node, pod) ?? resources(node, requests)
+  ) -> [String] {
+    let objection =
+      unschedulable(node, pod) ?? nodeName(node, pod) ?? taints(node, pod) ?? affinity(node, pod)
+      ?? hostPorts(node, pod)
+    return objection.map { [$0] } ?? resources(node, requests)
   }
 
   private static func unschedulable(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
@@ -126,7 +125,7 @@ enum Filters {
 
   private static func resources(
     _ node: ClusterSnapshot.Node, _ requests: ResourceAmounts
-  ) -> String? {
+  ) -> [String] {
     var lacking: [String] = []
     if let pods = node.object.object["status"]["allocatable"]["pods"].quantity,
       Int64(node.pods.count) + 1 > pods.value
@@ -138,7 +137,7 @@ enum Filters {
         lacking.append("Insufficient \(name)")
       }
     }
-    return lacking.isEmpty ? nil : lacking.joined(separator: ";")
+    return lacking
   }
 }
 

@@ -45,10 +45,17 @@ final class SchedulingLoop: Sendable {
   private let pods: Informer
   private let nodes: Informer
   private let state = Mutex(State())
+  /// Pods that have been decided and whose binding is to be written.
+  private let bindings = WorkQueue<ObjectKey>()
   private let queue = WorkQueue<ObjectKey>(firstRetry: .milliseconds(100), lastRetry: .seconds(10))
 
   /// How often pods that fit nowhere are tried again without a cause.
   private static let retryInterval = Duration.seconds(30)
+
+  enum Limits {
+    /// Bindings written at a time, each on a connection of its own.
+    static let concurrentBindings = 16
+  }
 
   init(client: APIClient, log: Logger) {
     self.client = client
@@ -64,12 +71,16 @@ final class SchedulingLoop: Sendable {
     let reconciler = Reconciler(name: "scheduler", queue: queue, workers: 1, log: log) {
       [self] in try await schedule($0)
     }
+    let binder = Reconciler(
+      name: "binder", queue: bindings, workers: Limits.concurrentBindings, log: log
+    ) { [self] in await bind($0) }
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await self.pods.run() }
       group.addTask { await self.nodes.run() }
       await pods.waitUntilSynced()
       await nodes.waitUntilSynced()
       group.addTask { await reconciler.run() }
+      group.addTask { await binder.run() }
       group.addTask {
         while !Task.isCancelled {
           try? await Task.sleep(for: Self.retryInterval)
@@ -139,8 +150,8 @@ final class SchedulingLoop: Sendable {
     }
     guard let decision else { return }
     switch decision.outcome {
-    case .bind(let node):
-      Task { await bind(pod, to: node) }
+    case .bind:
+      bindings.add(key)
     case .unschedulable(let message):
       state.withLock { _ = $0.unschedulable.insert(key) }
       events.record(object, .warning, reason: "FailedScheduling", message: message)
@@ -148,7 +159,10 @@ final class SchedulingLoop: Sendable {
     }
   }
 
-  private func bind(_ pod: PodView, to node: String) async {
+  private func bind(_ key: ObjectKey) async {
+    guard let pod = pods.get(key).map(PodView.init), pod.nodeName.isEmpty,
+      let node = state.withLock({ $0.snapshot.place(of: pod.uid) })
+    else { return }
     let binding: Value = [
       "apiVersion": "v1", "kind": "Binding",
       "metadata": [
@@ -163,10 +177,16 @@ final class SchedulingLoop: Sendable {
         pod.object, .normal, reason: "Scheduled",
         message: "Successfully assigned \(pod.namespace)/\(pod.name) to \(node)")
     } catch {
-      state.withLock { $0.snapshot.remove(pod: pod.uid) }
+      // The binding may have been written all the same; then the cache knows, or will tell.
+      state.withLock { state in
+        let isBound = pods.get(key).map { PodView($0) }.map {
+          $0.uid == pod.uid && !$0.nodeName.isEmpty
+        }
+        if isBound != true { state.snapshot.remove(pod: pod.uid) }
+      }
       if (error as? StatusError)?.code != 404 {
         log.warning("binding failed", metadata: ["pod": "\(pod.key)", "error": "\(error)"])
-        queue.retry(ObjectKey(pod.object))
+        queue.retry(key)
       }
     }
   }

@@ -15,8 +15,17 @@ struct DeploymentController: Sendable {
     context.deployments.addHandler { queue.add(ObjectKey($0.object)) }
     context.replicaSets.addHandler { change in
       let set = AnyObjectView(change.object)
-      if let owner = set.controller, owner.kind == "Deployment" {
-        queue.add(ObjectKey(namespace: set.namespace, name: owner.name))
+      if let owner = set.controller {
+        if owner.kind == "Deployment" {
+          queue.add(ObjectKey(namespace: set.namespace, name: owner.name))
+        }
+        return
+      }
+      // An orphan may have found its parent.
+      for deployment in context.deployments.list(
+        index: ControllerContext.byNamespace, set.namespace)
+      where DeploymentView(deployment).selector.matches(set.labels) {
+        queue.add(ObjectKey(deployment))
       }
     }
     // Recreate waits for the last old pod to be gone, of which no ReplicaSet's status tells.
@@ -38,6 +47,7 @@ struct DeploymentController: Sendable {
   ) async throws {
     guard let object = context.deployments.get(key) else { return }
     let deployment = DeploymentView(object)
+    if try await adoptOrphans(deployment, context) { return }  // Their change calls again.
     let sets = context.replicaSets.list(
       index: ControllerContext.byController, deployment.uid
     ).map(ReplicaSetView.init)
@@ -50,11 +60,15 @@ struct DeploymentController: Sendable {
     let plan = DeploymentPlan.decide(
       deployment, replicaSets: sets, runningOldPods: runningOldPods, now: .now)
     var isCollision = false
+    // Every write names the version that it was decided on: what has changed since is decided again.
+    var versions = Dictionary(
+      sets.map { ($0.name, $0.resourceVersion) }, uniquingKeysWith: { first, _ in first })
     for step in plan.steps {
-      if try await !carryOut(step, deployment, sets, context) { isCollision = true }
+      if try await !carryOut(step, deployment, sets, &versions, context) { isCollision = true }
     }
+    var current = object
     if let revision = plan.revision {
-      try await context.client.patch(
+      current = try await context.client.patch(
         .deployments, namespace: key.namespace, name: key.name, .merge,
         ["metadata": ["annotations": [DeploymentPlan.revisionKey: Value(revision)]]])
     }
@@ -64,18 +78,37 @@ struct DeploymentController: Sendable {
       status["collisionCount"] = Value(count + 1)
     }
     if status != object["status"] {
-      var updated = object
-      updated["status"] = status
-      if plan.revision != nil { updated["metadata"].remove("resourceVersion") }
-      try await context.client.update(.deployments, updated, subresource: "status")
+      current["status"] = status
+      try await context.client.update(.deployments, current, subresource: "status")
     }
     if let seconds = plan.checkAgainAfter { queue.add(key, after: .seconds(seconds)) }
+  }
+
+  /// Takes over ReplicaSets that the selector matches and nobody controls.
+  ///
+  /// - Returns: whether there were any.
+  private static func adoptOrphans(
+    _ deployment: DeploymentView, _ context: ControllerContext
+  ) async throws -> Bool {
+    guard !deployment.isBeingDeleted else { return false }
+    let orphans = context.replicaSets.list(
+      index: ControllerContext.byNamespace, deployment.namespace
+    ).map(ReplicaSetView.init).filter {
+      $0.controller == nil && !$0.isBeingDeleted && deployment.selector.matches($0.labels)
+    }
+    guard !orphans.isEmpty,
+      try await Adoption.isPossible(by: deployment.object, .deployments, context)
+    else { return false }
+    for orphan in orphans {
+      try await Adoption.adopt(orphan.object, .replicaSets, by: deployment.object, context)
+    }
+    return true
   }
 
   /// - Returns: false if the new ReplicaSet's name is taken by a stranger, so that another must be made up.
   private static func carryOut(
     _ step: DeploymentPlan.Step, _ deployment: DeploymentView, _ sets: [ReplicaSetView],
-    _ context: ControllerContext
+    _ versions: inout [String: String], _ context: ControllerContext
   ) async throws -> Bool {
     let namespace = deployment.namespace
     switch step {
@@ -92,25 +125,30 @@ struct DeploymentController: Sendable {
       if count > 0 { note(deployment, "up", AnyObjectView(set).name, from: 0, to: count, context) }
     case .scale(let name, let replicas, let desired, let maximum):
       let before = sets.first { $0.name == name }?.replicas ?? 0
-      try await context.client.patch(
+      let scaled = try await context.client.patch(
         .replicaSets, namespace: namespace, name: name, .merge,
         [
           "metadata": [
+            "resourceVersion": Value(versions[name]),
             "annotations": [
               DeploymentPlan.desiredKey: Value("\(desired)"),
               DeploymentPlan.maximumKey: Value("\(maximum)"),
-            ]
+            ],
           ],
           "spec": ["replicas": Value(replicas)],
         ])
+      versions[name] = AnyObjectView(scaled).resourceVersion
       if before != replicas {
         note(
           deployment, before < replicas ? "up" : "down", name, from: before, to: replicas, context)
       }
-    case .annotate(let name, let annotations):
-      try await context.client.patch(
-        .replicaSets, namespace: namespace, name: name, .merge,
-        ["metadata": ["annotations": annotations]])
+    case .align(let name, let annotations, let minReadySeconds):
+      var patch: Value = ["metadata": ["resourceVersion": Value(versions[name])]]
+      if !annotations.isEmpty { patch["metadata"]["annotations"] = annotations }
+      if let minReadySeconds { patch["spec"]["minReadySeconds"] = Value(minReadySeconds) }
+      let aligned = try await context.client.patch(
+        .replicaSets, namespace: namespace, name: name, .merge, patch)
+      versions[name] = AnyObjectView(aligned).resourceVersion
     case .delete(let name, let uid):
       do {
         try await context.client.delete(

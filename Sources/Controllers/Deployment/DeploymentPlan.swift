@@ -28,8 +28,9 @@ public struct DeploymentPlan: Sendable, Equatable {
     case create(Value)
     /// Set a ReplicaSet's number of replicas and its annotations about the Deployment.
     case scale(name: String, replicas: Int64, desired: Int64, maximum: Int64)
-    /// Set annotations of a ReplicaSet, its revision among them.
-    case annotate(name: String, Value)
+    /// Set annotations of the new ReplicaSet, its revision among them, and how long its pods must have been
+    /// ready (nil: as it is).
+    case align(name: String, annotations: Value, minReadySeconds: Int64?)
     /// Delete a ReplicaSet that the history has no room for.
     case delete(name: String, uid: String)
   }
@@ -45,6 +46,11 @@ public struct DeploymentPlan: Sendable, Equatable {
   static let desiredKey = "deployment.kubernetes.io/desired-replicas"
   static let maximumKey = "deployment.kubernetes.io/max-replicas"
   static let hashLabel = "pod-template-hash"
+  /// Annotations of a Deployment that speak of itself alone; all others are copied to its new ReplicaSet
+  /// (`kubernetes.io/change-cause`, which `kubectl rollout history` shows, is one).
+  static let ownAnnotations: Set<String> = [
+    "kubectl.kubernetes.io/last-applied-configuration", revisionKey, desiredKey, maximumKey,
+  ]
 }
 
 extension DeploymentPlan {
@@ -64,7 +70,7 @@ extension DeploymentPlan {
       if rollout.isScalingEvent {
         plan.steps = rollout.scaleAll()
       } else if deployment.isPaused {
-        plan.steps = []
+        plan.steps = rollout.cleanUp()
       } else {
         plan.revision = rollout.revisionToSet
         if deployment.isRecreate {
@@ -112,7 +118,10 @@ struct Rollout {
   }
 
   var replicas: Int64 { deployment.replicas }
-  var maximum: Int64 { replicas + deployment.maxSurge }
+  /// The most pods that may be alive; both counts have 32 bits by the API's rules.
+  var maximum: Int64 {
+    min(replicas, Int64(Int32.max)) + min(deployment.maxSurge, Int64(Int32.max))
+  }
   var totalReplicas: Int64 { all.reduce(0) { $0 + $1.replicas } }
 
   // MARK: Revisions
@@ -133,12 +142,29 @@ struct Rollout {
     return deployment.annotations[DeploymentPlan.revisionKey].string == wanted ? nil : wanted
   }
 
-  /// Brings the new ReplicaSet's annotations in line, where a rollback has made an old one new again.
-  private var annotationStep: [DeploymentPlan.Step] {
+  /// Brings the new ReplicaSet in line with what doesn't make a new one: annotations, its revision (where a
+  /// rollback has made an old one new again) and `minReadySeconds`.
+  private var alignStep: [DeploymentPlan.Step] {
     guard let new else { return [] }
-    let wanted = "\(newRevision)"
-    guard new.annotations[DeploymentPlan.revisionKey].string != wanted else { return [] }
-    return [.annotate(name: new.name, [DeploymentPlan.revisionKey: Value(wanted)])]
+    let wanted = copiedAnnotations.members.filter { new.annotations[$0.key] != $0.value }
+    let minReady = new.minReadySeconds == deployment.minReadySeconds
+    guard !wanted.isEmpty || !minReady else { return [] }
+    return [
+      .align(
+        name: new.name, annotations: .object(Value.Object(wanted.map { ($0.key, $0.value) })),
+        minReadySeconds: minReady ? nil : deployment.minReadySeconds)
+    ]
+  }
+
+  /// What the new ReplicaSet's annotations must hold, counts apart.
+  private var copiedAnnotations: Value {
+    var annotations: Value = [:]
+    for member in deployment.annotations.members
+    where !DeploymentPlan.ownAnnotations.contains(member.key) {
+      annotations[member.key] = member.value
+    }
+    annotations[DeploymentPlan.revisionKey] = Value("\(newRevision)")
+    return annotations
   }
 
   // MARK: Steps
@@ -169,18 +195,19 @@ struct Rollout {
     {
       return old.filter { $0.replicas > 0 }.map { scale($0, to: 0) }
     }
-    guard !deployment.isRecreate else { return [] }
+    // The strategy was changed in the middle of a rolling update.
+    guard !deployment.isRecreate else { return recreate(runningOldPods: true) }
     let allowed = replicas > 0 ? maximum : 0
     var left = allowed - totalReplicas
-    // Growing serves the largest first, shrinking too; the remainder goes to the first.
-    let ordered = active.sorted { ($0.replicas, $0.name) > ($1.replicas, $1.name) }
+    // The largest first; of equals, growth serves the newer and shrinking the older first.
+    let ordered = active.enumerated().sorted {
+      let (first, second) = ($0.element.replicas, $1.element.replicas)
+      if first != second { return first > second }
+      return left > 0 ? $0.offset > $1.offset : $0.offset < $1.offset
+    }.map(\.element)
     var sizes: [(set: ReplicaSetView, size: Int64)] = ordered.map { set in
-      let before =
-        set.annotations[DeploymentPlan.maximumKey].string.flatMap { Int64($0) } ?? totalReplicas
-      guard before > 0, left != 0 else { return (set, set.replicas) }
-      let (product, overflow) = set.replicas.multipliedReportingOverflow(by: allowed)
-      let share = overflow ? set.replicas : (2 * product + before) / (2 * before)
-      var change = share - set.replicas
+      guard left != 0 else { return (set, set.replicas) }
+      var change = share(of: set, allowed: allowed) - set.replicas
       change = left > 0 ? min(max(change, 0), left) : max(min(change, 0), left)
       left -= change
       return (set, set.replicas + change)
@@ -189,15 +216,26 @@ struct Rollout {
     return sizes.map { scale($0.set, to: $0.size) }
   }
 
+  /// A ReplicaSet's part of `allowed` pods, as large as its part was of the maximum before, rounded.
+  private func share(of set: ReplicaSetView, allowed: Int64) -> Int64 {
+    let noted = set.annotations[DeploymentPlan.maximumKey].string.flatMap { Int64($0) }
+    // Annotations are anybody's text.
+    let before = min(noted ?? totalReplicas, 2 * Int64(Int32.max))
+    guard before > 0 else { return set.replicas }
+    let (product, overflow) = set.replicas.multipliedReportingOverflow(by: 2 * allowed)
+    let (sum, sumOverflow) = product.addingReportingOverflow(before)
+    return overflow || sumOverflow ? set.replicas : sum / (2 * before)
+  }
+
   /// One step of a rolling update.
   func roll() -> [DeploymentPlan.Step] {
     guard let new else { return [.create(newReplicaSet(replicas: roomForNew(current: 0)))] }
-    if new.replicas > replicas { return annotationStep + [scale(new, to: replicas)] }
+    if new.replicas > replicas { return alignStep + [scale(new, to: replicas)] }
     if new.replicas < replicas {
       let size = roomForNew(current: new.replicas)
-      if size > new.replicas { return annotationStep + [scale(new, to: size)] }
+      if size > new.replicas { return alignStep + [scale(new, to: size)] }
     }
-    return annotationStep + scaleDownOld(new)
+    return alignStep + scaleDownOld(new)
   }
 
   /// The size that the new ReplicaSet may have now.
@@ -240,7 +278,7 @@ struct Rollout {
     if !active.isEmpty { return active.map { scale($0, to: 0) } }
     if runningOldPods { return [] }
     guard let new else { return [.create(newReplicaSet(replicas: replicas))] }
-    return annotationStep + (new.replicas == replicas ? [] : [scale(new, to: replicas)])
+    return alignStep + (new.replicas == replicas ? [] : [scale(new, to: replicas)])
   }
 
   /// Deletes old, empty ReplicaSets beyond the history's limit, the oldest first.
@@ -264,12 +302,7 @@ struct Rollout {
     template["metadata"]["labels"][DeploymentPlan.hashLabel] = Value(hash)
     var selector = deployment.object["spec"]["selector"]
     selector["matchLabels"][DeploymentPlan.hashLabel] = Value(hash)
-    var annotations: Value = [:]
-    for member in deployment.annotations.members
-    where member.key != "kubectl.kubernetes.io/last-applied-configuration" {
-      annotations[member.key] = member.value
-    }
-    annotations[DeploymentPlan.revisionKey] = Value("\(newRevision)")
+    var annotations = copiedAnnotations
     annotations[DeploymentPlan.desiredKey] = Value("\(replicas)")
     annotations[DeploymentPlan.maximumKey] = Value("\(maximum)")
     var spec: Value = ["replicas": Value(count), "selector": selector, "template": template]

@@ -46,10 +46,21 @@ extension Rollout {
     _ object: inout Value, steps: [DeploymentPlan.Step], before: Value,
     counts: (total: Int64, updated: Int64, ready: Int64, available: Int64), now: Timestamp
   ) -> Int64? {
+    let condition = deployment.condition("Progressing")
+    let reason = condition?["reason"].string
+    guard deployment.progressDeadlineSeconds < Int64(Int32.max) else {
+      // No deadline: no judgement on progress.
+      let others = object["status"]["conditions"].elements.filter { $0["type"] != "Progressing" }
+      object["status"]["conditions"] = .array(others)
+      return nil
+    }
     if deployment.isPaused {
-      setCondition(
-        &object, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused",
-        hasProgressed: false, now)
+      // A pause doesn't excuse a rollout that was stuck before.
+      if reason != "ProgressDeadlineExceeded" {
+        setCondition(
+          &object, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused",
+          hasProgressed: false, now)
+      }
       return nil
     }
     for case .create(let set) in steps {
@@ -59,14 +70,16 @@ extension Rollout {
       return deployment.progressDeadlineSeconds
     }
     guard let new else { return nil }
+    // A rollout that is over stays over, whatever becomes of its pods.
+    if reason == "NewReplicaSetAvailable", counts.total == counts.updated, counts.total > 0 {
+      return nil
+    }
     let isComplete =
       counts.updated == replicas && counts.total == replicas && counts.available == replicas
     if isComplete {
       setCondition(
         &object, "Progressing", "True", "NewReplicaSetAvailable",
-        "ReplicaSet \"\(new.name)\" has successfully progressed.",
-        hasProgressed: deployment.condition("Progressing")?["reason"] != "NewReplicaSetAvailable",
-        now)
+        "ReplicaSet \"\(new.name)\" has successfully progressed.", hasProgressed: false, now)
       return nil
     }
     func past(_ field: String) -> Int64 { before[field].integer ?? 0 }
@@ -74,23 +87,25 @@ extension Rollout {
       counts.updated > past("updatedReplicas")
       || counts.total - counts.updated < past("replicas") - past("updatedReplicas")
       || counts.ready > past("readyReplicas") || counts.available > past("availableReplicas")
-    let condition = deployment.condition("Progressing")
+    // The time of a rollout begins with it, and again after a pause.
+    let isBeginning =
+      reason == nil || reason == "DeploymentPaused" || reason == "NewReplicaSetAvailable"
     let since = condition?["lastUpdateTime"].timestamp ?? now
-    let waited = now.since(since).components.seconds
-    if !hasProgressed, condition?["reason"] == "NewReplicaSetAvailable", steps.isEmpty {
-      // A complete rollout that lost a pod is not a rollout that got stuck.
-      return nil
-    }
-    if !hasProgressed, condition != nil, waited >= deployment.progressDeadlineSeconds {
+    let waited = isBeginning || hasProgressed ? 0 : now.since(since).components.seconds
+    if !hasProgressed, !isBeginning,
+      reason == "ProgressDeadlineExceeded" || waited >= deployment.progressDeadlineSeconds
+    {
       setCondition(
         &object, "Progressing", "False", "ProgressDeadlineExceeded",
         "ReplicaSet \"\(new.name)\" has timed out progressing.", hasProgressed: false, now)
       return nil
     }
+    // Waiting is nothing new to say.
+    if !hasProgressed, !isBeginning { return max(1, deployment.progressDeadlineSeconds - waited) }
     setCondition(
       &object, "Progressing", "True", "ReplicaSetUpdated",
       "ReplicaSet \"\(new.name)\" is progressing.", hasProgressed: hasProgressed, now)
-    return max(1, deployment.progressDeadlineSeconds - (hasProgressed ? 0 : waited))
+    return deployment.progressDeadlineSeconds
   }
 
   /// Sets a condition; its update time moves when it says something new or the rollout came further.

@@ -13,8 +13,11 @@ final class Expectations: Sendable {
     var since: ContinuousClock.Instant
   }
 
+  /// What a cache shows of an object.
+  enum Presence { case alive, ending, absent }
+
   /// After this long what was expected is believed to have happened unseen.
-  private static let patience = Duration.seconds(30)
+  static let patience = Duration.seconds(30)
 
   private let expected = Mutex<[ObjectKey: Expected]>([:])
 
@@ -29,14 +32,14 @@ final class Expectations: Sendable {
     }
   }
 
-  /// Whether everything expected of `key` shows; `exists` tells what the cache holds.
-  func areMet(_ key: ObjectKey, exists: (String) -> Bool) -> Bool {
+  /// Whether everything expected of `key` shows; `presence` tells what the cache holds.
+  func areMet(_ key: ObjectKey, presence: (String) -> Presence) -> Bool {
     expected.withLock { all in
       guard var entry = all[key] else { return true }
-      entry.made = entry.made.filter { !exists($0) }
-      entry.deleted = entry.deleted.filter { exists($0) }
+      entry.made = entry.made.filter { presence($0) == .absent }
+      entry.deleted = entry.deleted.filter { presence($0) == .alive }
       let isMet =
-        entry.made.isEmpty && entry.deleted.isEmpty || .now - entry.since > Self.patience
+        entry.made.isEmpty && entry.deleted.isEmpty || .now - entry.since >= Self.patience
       all[key] = isMet ? nil : entry
       return isMet
     }

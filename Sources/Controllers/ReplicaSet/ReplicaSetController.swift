@@ -5,6 +5,11 @@ import KubeClient
 struct ReplicaSetController: Sendable {
   private let reconciler: Reconciler<ObjectKey>
 
+  enum Limits {
+    /// Pods that one ReplicaSet makes at a time, each on a connection of its own.
+    static let concurrentCreations = 16
+  }
+
   init(_ context: ControllerContext) {
     let queue = WorkQueue<ObjectKey>()
     let expectations = Expectations()
@@ -41,18 +46,30 @@ struct ReplicaSetController: Sendable {
     let own = context.pods.list(index: ControllerContext.byController, set.uid)
     var plan = ReplicaSetPlan.decide(set, pods: (own + orphans).map(PodView.init), now: .now)
     let mayAct = expectations.areMet(key) { name in
-      context.pods.get(namespace: key.namespace, name: name).map { !PodView($0).isBeingDeleted }
-        ?? false
+      guard let pod = context.pods.get(namespace: key.namespace, name: name) else { return .absent }
+      return PodView(pod).isBeingDeleted ? .ending : .alive
     }
+    if !mayAct { queue.add(key, after: Expectations.patience) }
     var failure: (any Error)?
     if mayAct {
-      for name in plan.adopt { try await adopt(name, by: set, context) }
+      for name in plan.release {
+        guard let pod = context.pods.get(namespace: key.namespace, name: name) else { continue }
+        try await Adoption.release(pod, .pods, from: set.uid, context)
+      }
+      if !plan.adopt.isEmpty, try await Adoption.isPossible(by: object, .replicaSets, context) {
+        for name in plan.adopt {
+          guard let pod = context.pods.get(namespace: key.namespace, name: name) else { continue }
+          try await Adoption.adopt(pod, .pods, by: object, context)
+        }
+      }
       do {
         try await create(plan.create, of: set, key, context, expectations)
       } catch {
         failure = error
+        // One that is there stays as it is: a status that changed each time would call us at once.
+        let known = set.condition("ReplicaFailure")
         plan.status["conditions"] = [
-          [
+          known ?? [
             "type": "ReplicaFailure", "status": "True", "lastTransitionTime": Value(Timestamp.now),
             "reason": "FailedCreate", "message": Value("\(error)"),
           ]
@@ -86,6 +103,8 @@ struct ReplicaSetController: Sendable {
             return AnyObjectView(made).name
           }
         }
+        // What was asked for along with a failure may have been made: all answers are waited for.
+        var failure: (any Error)?
         while let result = await group.nextResult() {
           switch result {
           case .success(let name):
@@ -95,12 +114,13 @@ struct ReplicaSetController: Sendable {
           case .failure(let error):
             context.events.record(
               set.object, .warning, reason: "FailedCreate", message: "Error creating: \(error)")
-            throw error
+            failure = error
           }
         }
+        if let failure { throw failure }
       }
       left -= size
-      batch *= 2
+      batch = min(2 * batch, Limits.concurrentCreations)
     }
   }
 
@@ -116,19 +136,5 @@ struct ReplicaSetController: Sendable {
           set.object, .normal, reason: "SuccessfulDelete", message: "Deleted pod: \(name)")
       } catch let error as StatusError where error.code == 404 {}
     }
-  }
-
-  private static func adopt(
-    _ name: String, by set: ReplicaSetView, _ context: ControllerContext
-  ) async throws {
-    guard let pod = context.pods.get(namespace: set.namespace, name: name) else { return }
-    try await context.client.patch(
-      .pods, namespace: set.namespace, name: name, .strategicMerge,
-      [
-        "metadata": [
-          "uid": pod["metadata"]["uid"],
-          "ownerReferences": [OwnerReference(controller: set.object).value],
-        ]
-      ])
   }
 }

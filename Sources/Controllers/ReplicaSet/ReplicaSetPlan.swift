@@ -10,6 +10,8 @@ public struct ReplicaSetPlan: Sendable, Equatable {
   public var delete: [String] = []
   /// Pods without a controller that the selector matches.
   public var adopt: [String] = []
+  /// Its pods that the selector no longer matches: they live on without it.
+  public var release: [String] = []
   public var status: Value = [:]
   /// Seconds until time alone makes another pod available; nil if only events can.
   public var checkAgainAfter: Int64?
@@ -26,6 +28,10 @@ public struct ReplicaSetPlan: Sendable, Equatable {
     let matching = pods.filter { !$0.isFinished && selector.matches($0.labels) }
     let own = matching.filter { $0.controller?.uid == set.uid }
     if !set.isBeingDeleted {
+      plan.release =
+        pods.filter {
+          $0.controller?.uid == set.uid && !$0.isBeingDeleted && !selector.matches($0.labels)
+        }.map(\.name)
       plan.adopt = matching.filter { $0.controller == nil && !$0.isBeingDeleted }.map(\.name)
       let active = own.filter { !$0.isBeingDeleted }
       let difference = set.replicas - Int64(active.count + plan.adopt.count)
@@ -48,7 +54,14 @@ public struct ReplicaSetPlan: Sendable, Equatable {
       plan.status[name] = Value(count)
     }
     plan.status["observedGeneration"] = Value(set.generation)
-    if ready.count > available.count { plan.checkAgainAfter = set.minReadySeconds }
+    plan.checkAgainAfter =
+      ready.compactMap { pod -> Int64? in
+        guard let since = pod.condition("Ready")?["lastTransitionTime"].timestamp else {
+          return nil
+        }
+        let left = set.minReadySeconds - now.since(since).components.seconds
+        return left > 0 ? left : nil
+      }.min()
     return plan
   }
 

@@ -179,7 +179,7 @@ public final class APIClient: Sendable {
   }
 
   /// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
-  private static func escape(_ text: String) -> String {
+  static func escape(_ text: String) -> String {
     let digits = Array("0123456789ABCDEF".utf8)
     var bytes: [UInt8] = []
     for byte in text.utf8 {

@@ -34,7 +34,11 @@ public struct Kubeconfig: Sendable {
 
   /// - Parameter directory: what relative file names in the text are relative to.
   public init(text: String, directory: String) throws {
-    guard let root = try Yams.load(yaml: text) as? [String: Any] else {
+    let document: Any?
+    do { document = try Yams.load(yaml: text) } catch {
+      throw Failure(description: "not YAML: \(error)")
+    }
+    guard let root = document as? [String: Any] else {
       throw Failure(description: "not a kubeconfig: no mapping at the top")
     }
     func named(_ list: String, _ name: String, _ part: String) throws -> [String: Any] {
@@ -58,22 +62,32 @@ public struct Kubeconfig: Sendable {
         return Array(data)
       }
       guard let path = mapping[field] as? String else { return nil }
-      let full = path.hasPrefix("/") ? path : directory + "/" + path
+      let full = path.hasPrefix("/") || directory.isEmpty ? path : directory + "/" + path
       guard let data = FileManager.default.contents(atPath: full) else {
         throw Failure(description: "cannot read \(field) \(full)")
       }
       return Array(data)
     }
     guard let server = cluster["server"] as? String, let url = URL(string: server),
-      url.scheme == "https", let host = url.host
-    else { throw Failure(description: "the cluster's server must be an https URL") }
-    self.host = host
+      url.scheme == "https", let host = url.host, ["", "/"].contains(url.path)
+    else { throw Failure(description: "the cluster's server must be an https URL without a path") }
+    // An IPv6 address stands in brackets there.
+    self.host = host.trimmingCharacters(in: ["[", "]"])
     port = url.port ?? 443
     authorityPEM = try bytes(cluster, "certificate-authority")
     skipsVerification = cluster["insecure-skip-tls-verify"] as? Bool ?? false
     certificatePEM = try bytes(user, "client-certificate")
     keyPEM = try bytes(user, "client-key")
+    guard (certificatePEM == nil) == (keyPEM == nil) else {
+      throw Failure(description: "client-certificate and client-key need each other")
+    }
+    for method in ["exec", "auth-provider", "username"] where user[method] != nil {
+      throw Failure(description: "the user's \(method) is not supported")
+    }
     token = user["token"] as? String
+    if token == nil, let file = try bytes(user, "tokenFile") {
+      token = String(decoding: file, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+    }
   }
 
   /// The TLS side of it.

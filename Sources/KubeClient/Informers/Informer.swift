@@ -39,7 +39,8 @@ public final class Informer: Sendable {
     var indexes: [String: Index] = [:]
     var handlers: [Handler] = []
     var isSynced = false
-    var waiters: [CheckedContinuation<Void, Never>] = []
+    var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
+    var nextWaiter: UInt64 = 0
   }
 
   fileprivate struct Index {
@@ -94,14 +95,24 @@ public final class Informer: Sendable {
   /// Whether the first list is in the cache.
   public var isSynced: Bool { state.withLock { $0.isSynced } }
 
-  /// Returns when the first list is in the cache.
+  /// Returns when the first list is in the cache, or the task is cancelled.
   public func waitUntilSynced() async {
-    await withCheckedContinuation { continuation in
-      let isSynced = state.withLock { state in
-        if !state.isSynced { state.waiters.append(continuation) }
-        return state.isSynced
+    let number = state.withLock { state in
+      state.nextWaiter += 1
+      return state.nextWaiter
+    }
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        let mustWait = state.withLock { state in
+          // Cancellation that comes later finds the waiter; one that came before is seen here.
+          guard !state.isSynced, !Task.isCancelled else { return false }
+          state.waiters[number] = continuation
+          return true
+        }
+        if !mustWait { continuation.resume() }
       }
-      if isSynced { continuation.resume() }
+    } onCancel: {
+      state.withLock { $0.waiters.removeValue(forKey: number) }?.resume()
     }
   }
 
@@ -133,7 +144,8 @@ public final class Informer: Sendable {
         let list = try await client.list(
           type, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector)
         replaceAll(by: list["items"].elements)
-        backoff.reset()
+        let started = ContinuousClock.now
+        defer { if .now - started > Self.steady { backoff.reset() } }
         try await follow(from: list["metadata"]["resourceVersion"].string ?? "0")
       } catch is CancellationError {
         return
@@ -146,6 +158,9 @@ public final class Informer: Sendable {
     }
   }
 
+  /// A watch that lasted this long was no failure, whatever ended it.
+  private static let steady = Duration.seconds(30)
+
   /// Watches from `version` on, through any number of connections; throws when a new list is needed.
   private func follow(from version: String) async throws {
     var version = version
@@ -156,7 +171,9 @@ public final class Informer: Sendable {
         let stream = try await client.watch(
           type, namespace: namespace, labelSelector: labelSelector, fieldSelector: fieldSelector,
           resourceVersion: version, timeoutSeconds: Int.random(in: 300...600))
+        var isQuiet = true
         for try await event in stream {
+          isQuiet = false
           switch event {
           case .added(let object), .modified(let object): store(object)
           case .deleted(let object): remove(object)
@@ -165,6 +182,8 @@ public final class Informer: Sendable {
           if let seen = event.resourceVersion { version = seen }
           backoff.reset()
         }
+        // A server that ends watches at once isn't asked again at once.
+        if isQuiet { try await Task.sleep(for: backoff.next()) }
       } catch let error as StatusError where error.code == 410 {
         throw error
       } catch let error as StatusError where error.code == 429 || error.code >= 500 {
@@ -175,7 +194,7 @@ public final class Informer: Sendable {
     }
   }
 
-  private func replaceAll(by objects: [Value]) {
+  func replaceAll(by objects: [Value]) {
     var changes: [Change] = []
     let (handlers, waiters) = state.withLock { state in
       var gone = state.objects
@@ -185,28 +204,28 @@ public final class Informer: Sendable {
         object.setDefault("apiVersion", to: Value(type.kind.apiVersion))
         let key = ObjectKey(object)
         gone[key] = nil
-        if let change = state.put(object, key) { changes.append(change) }
+        changes += state.put(object, key)
       }
       for (key, object) in gone {
         state.take(key)
         changes.append(.deleted(object))
       }
       state.isSynced = true
-      defer { state.waiters = [] }
+      defer { state.waiters = [:] }
       return (state.handlers, state.waiters)
     }
-    for waiter in waiters { waiter.resume() }
+    for waiter in waiters.values { waiter.resume() }
     for change in changes { for handler in handlers { handler(change) } }
   }
 
-  private func store(_ object: Value) {
-    let (change, handlers) = state.withLock { state in
+  func store(_ object: Value) {
+    let (changes, handlers) = state.withLock { state in
       (state.put(object, ObjectKey(object)), state.handlers)
     }
-    if let change { for handler in handlers { handler(change) } }
+    for change in changes { for handler in handlers { handler(change) } }
   }
 
-  private func remove(_ object: Value) {
+  func remove(_ object: Value) {
     let handlers = state.withLock { state in
       state.take(ObjectKey(object))
       return state.handlers
@@ -216,11 +235,13 @@ public final class Informer: Sendable {
 }
 
 extension Informer.State {
-  /// Puts an object in; nil if the cache had this very version.
-  fileprivate mutating func put(_ object: Value, _ key: ObjectKey) -> Informer.Change? {
+  /// Puts an object in, and tells what that changes: nothing if the cache had this very version.
+  ///
+  /// An object with another uid is another object that took the name of the one that is gone.
+  fileprivate mutating func put(_ object: Value, _ key: ObjectKey) -> [Informer.Change] {
     let old = objects.updateValue(object, forKey: key)
     if let old, old["metadata"]["resourceVersion"] == object["metadata"]["resourceVersion"] {
-      return nil
+      return []
     }
     if let old { unindex(old, key) }
     for name in indexes.keys {
@@ -228,7 +249,9 @@ extension Informer.State {
         indexes[name]!.keys[value, default: []].insert(key)
       }
     }
-    return old.map { .updated(old: $0, new: object) } ?? .added(object)
+    guard let old else { return [.added(object)] }
+    return old["metadata"]["uid"] == object["metadata"]["uid"]
+      ? [.updated(old: old, new: object)] : [.deleted(old), .added(object)]
   }
 
   fileprivate mutating func take(_ key: ObjectKey) {

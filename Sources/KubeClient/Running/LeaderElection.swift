@@ -33,7 +33,7 @@ public struct LeaderElection: Sendable {
     let clock = ContinuousClock()
     var seen: (version: String, at: ContinuousClock.Instant)?
     while !Task.isCancelled {
-      if await acquire(&seen, clock) { break }
+      if await acquire(&seen, clock) == .held { break }
       try? await Task.sleep(for: retryPeriod)
     }
     if Task.isCancelled { return }
@@ -44,40 +44,68 @@ public struct LeaderElection: Sendable {
       await group.next()
       group.cancelAll()
     }
-    await release()
+    // This task may be cancelled, and giving up the lease must happen all the same.
+    await Task { _ = await within(.seconds(3)) { await release() } }.value
   }
 
+  /// Returns when leadership is lost or the task cancelled.
   private func keepRenewing(_ clock: ContinuousClock) async {
     var renewed = clock.now
     while !Task.isCancelled {
       try? await Task.sleep(for: retryPeriod)
-      var ignored: (version: String, at: ContinuousClock.Instant)?
-      if await acquire(&ignored, clock) {
-        renewed = clock.now
-      } else if clock.now - renewed > renewDeadline {
+      let asked = clock.now
+      // A server that doesn't answer must not keep this replica working past its deadline.
+      let outcome = await within(renewDeadline - (asked - renewed)) {
+        var ignored: (version: String, at: ContinuousClock.Instant)?
+        return await acquire(&ignored, clock)
+      }
+      switch outcome {
+      case .held: renewed = asked
+      case .taken:
+        log.error("leadership lost: another took the lease", metadata: ["lease": "\(name)"])
+        return
+      case .failed, nil:
+        guard clock.now - renewed >= renewDeadline else { continue }
         log.error("leadership lost: the lease could not be renewed", metadata: ["lease": "\(name)"])
         return
       }
     }
   }
 
-  /// Takes or renews the lease; false if another holds it or the server can't be reached.
+  /// What `body` returns, or nil if that takes too long.
+  private func within<Result: Sendable>(
+    _ limit: Duration, _ body: @escaping @Sendable () async -> Result
+  ) async -> Result? {
+    await withTaskGroup(of: Result?.self) { group in
+      group.addTask { await body() }
+      group.addTask {
+        try? await Task.sleep(for: limit)
+        return nil
+      }
+      defer { group.cancelAll() }
+      return await group.next() ?? nil
+    }
+  }
+
+  private enum Outcome { case held, taken, failed }
+
+  /// Takes or renews the lease, if no other holds it.
   private func acquire(
     _ seen: inout (version: String, at: ContinuousClock.Instant)?, _ clock: ContinuousClock
-  ) async -> Bool {
+  ) async -> Outcome {
     do {
       var lease: Value
       do {
         lease = try await client.get(.leases, namespace: namespace, name: name)
       } catch let error as StatusError where error.code == 404 {
         try await client.create(.leases, namespace: namespace, newLease())
-        return true
+        return .held
       }
       let holder = lease["spec"]["holderIdentity"].string ?? ""
       if holder != identity && !holder.isEmpty {
         let version = lease["metadata"]["resourceVersion"].string ?? ""
         if seen?.version != version { seen = (version, clock.now) }
-        guard clock.now - seen!.at > leaseDuration else { return false }
+        guard clock.now - seen!.at > leaseDuration else { return .taken }
       }
       var spec = lease["spec"]
       if holder != identity {
@@ -89,9 +117,9 @@ public struct LeaderElection: Sendable {
       spec.set("renewTime", to: Value(Timestamp.now.microDescription))
       lease.set("spec", to: spec)
       try await client.update(.leases, lease)
-      return true
+      return .held
     } catch {
-      return false
+      return .failed
     }
   }
 

@@ -15,6 +15,8 @@ public final class WorkQueue<Key: Hashable & Sendable>: Sendable {
     /// Added while being worked on.
     var again: Set<Key> = []
     var failures: [Key: Int] = [:]
+    /// When keys will be added, the earliest wish of each: one timer a key, however often it is asked for.
+    var timers: [Key: (due: ContinuousClock.Instant, task: Task<Void, Never>)] = [:]
     var idleWorkers: [CheckedContinuation<Key?, Never>] = []
     var isClosed = false
   }
@@ -47,13 +49,31 @@ public final class WorkQueue<Key: Hashable & Sendable>: Sendable {
     worker?.resume(returning: key)
   }
 
-  /// Queues `key` when `delay` has passed.
+  /// Queues `key` when `delay` has passed, or earlier if that was asked for before.
   public func add(_ key: Key, after delay: Duration) {
     guard delay > .zero else { return add(key) }
-    Task { [weak self] in
-      try? await Task.sleep(for: delay)
-      self?.add(key)
+    let due = ContinuousClock.now + delay
+    state.withLock { state in
+      guard !state.isClosed else { return }
+      if let timer = state.timers[key] {
+        guard due < timer.due else { return }
+        timer.task.cancel()
+      }
+      let task = Task { [weak self] in
+        guard (try? await Task.sleep(until: due, clock: .continuous)) != nil else { return }
+        self?.fire(key, due)
+      }
+      state.timers[key] = (due, task)
     }
+  }
+
+  private func fire(_ key: Key, _ due: ContinuousClock.Instant) {
+    let isCurrent = state.withLock { state in
+      guard state.timers[key]?.due == due else { return false }
+      state.timers[key] = nil
+      return true
+    }
+    if isCurrent { add(key) }
   }
 
   /// Queues `key` later, the later the more often it has failed in a row.
@@ -107,6 +127,8 @@ public final class WorkQueue<Key: Hashable & Sendable>: Sendable {
   public func close() {
     let workers = state.withLock { state in
       state.isClosed = true
+      for timer in state.timers.values { timer.task.cancel() }
+      state.timers = [:]
       defer { state.idleWorkers = [] }
       return state.idleWorkers
     }
