@@ -197,7 +197,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "LoadGeneratorTests", dependencies: ["EtcdWire", "martlet-bench"],
+      name: "LoadGeneratorTests", dependencies: ["EtcdWire", "martlet-bench", histogram],
       swiftSettings: strict),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulator", "Primitives", "Raft", "Replica"],
@@ -222,13 +222,13 @@ let package = Package(
       exclude: ["Golden"], swiftSettings: strict),
     // The pods' shim alone, which the tests of the runtime start.
     .executableTarget(
-      name: "martlet-shim-fixture", dependencies: ["NodeAgent"], path: "Tests/ShimFixture",
-      swiftSettings: strict),
+      name: "martlet-shim-fixture", dependencies: ["NodeAgent", logging, nioPosix],
+      path: "Tests/ShimFixture", swiftSettings: strict),
     .testTarget(
       name: "NodeAgentTests",
       dependencies: [
-        "Primitives", "KubeAPI", "NodeAgent", "CLinux", "TestKit", "martlet-shim-fixture", logging,
-        nioPosix,
+        "Primitives", "KubeAPI", "NodeAgent", "CLinux", "HTTPServer", "TestKit",
+        "martlet-shim-fixture", logging, nioPosix,
       ],
       exclude: ["Golden"], swiftSettings: strict),
     // Real processes and real clients, against the release build that `Scripts/test` made.

@@ -53,26 +53,26 @@ struct RequestTemplates: Sendable {
 
   /// Hands `body` a put of `key` with one of the values.
   mutating func withPut<Result>(
-    key: UInt64, variant: Int, _ body: (UnsafeRawBufferPointer) -> Result
-  ) -> Result {
+    key: UInt64, variant: Int, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
     keys.write(key, into: &puts[variant].bytes, at: puts[variant].keyOffset)
-    return puts[variant].bytes.withUnsafeBytes(body)
+    return try puts[variant].bytes.withUnsafeBytes(body)
   }
 
   /// Hands `body` a get of `key`.
   mutating func withGet<Result>(
-    key: UInt64, _ body: (UnsafeRawBufferPointer) -> Result
-  ) -> Result {
+    key: UInt64, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
     keys.write(key, into: &get.bytes, at: get.keyOffset)
-    return get.bytes.withUnsafeBytes(body)
+    return try get.bytes.withUnsafeBytes(body)
   }
 
   /// Hands `body` what Kubernetes sends to update an object: if the key is still at `modRevision`, put
   /// it, else get it.
   mutating func withUpdate<Result>(
     key number: UInt64, variant: Int, modRevision: Int64,
-    _ body: (UnsafeRawBufferPointer) -> Result
-  ) -> Result {
+    _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
     scratch.removeAll(keepingCapacity: true)
     scratch.append(contentsOf: repeatElement(0, count: GRPCMessage.prefixSize))
     let keyBytes = keys.key(number)
@@ -93,7 +93,7 @@ struct RequestTemplates: Sendable {
       scratch.append(field: 3, message: RequestOp(.range(get)))
     }
     GRPCMessage.writePrefix(into: &scratch)
-    return scratch.withUnsafeBytes(body)
+    return try scratch.withUnsafeBytes(body)
   }
 
   /// Whether `value` is the variant's.

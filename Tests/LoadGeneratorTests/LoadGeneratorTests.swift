@@ -1,5 +1,6 @@
 import EtcdWire
 import Foundation
+import Histogram
 import Testing
 
 @testable import martlet_bench
