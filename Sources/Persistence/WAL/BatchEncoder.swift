@@ -44,8 +44,8 @@ enum BatchEncoder {
     into buffer: DiskBuffer
   ) -> Int {
     // An upper bound, so that the loop below needs no checks: base, hard state and counts take at
-    // most seven varints and the vote, an entry two varints and its payload. 8 more for padding.
-    var bound = bodyStart + 8 * varintBytes + 8
+    // most seven varints and the vote, an entry two varints and its payload.
+    var bound = bodyStart + 8 * varintBytes
     for entry in entries { bound += 2 * varintBytes + entry.payload.count }
     invariant(bound <= WriteAheadLog.Limits.batchBytes, "a batch of \(bound) bytes")
     buffer.reserve(bound, keeping: 0)
@@ -128,7 +128,7 @@ enum BatchEncoder {
     return written > 0 ? Int(written) : nil
   }
 
-  /// Writes length, magic and flags, and the zeros up to the next multiple of 8.
+  /// Writes length, magic and flags.
   private static func finish(
     _ buffer: DiskBuffer, end: UnsafeMutableRawPointer, flags: UInt8
   ) -> Int {

@@ -50,8 +50,8 @@ import Raft
 //   recovered: 1 2 (term 1), 3 (term 2); writing goes on over the torn batch.
 //
 // Partly filled pages are written again, not padded: batches follow each other at multiples of 8 bytes,
-// and the page in which the log ends is in the page cache anyway. Padding each batch to 4 KiB measured
-// no faster (Docs/Formats/WAL.md) and would make the log of single puts ten times as long. Bytes that
+// and the page in which the log ends is in the page cache anyway. Padding each batch to 4 KiB showed no
+// gain (Docs/Formats/WAL.md) and would make the log of single puts eleven times as long. Bytes that
 // are written again are the same bytes, so tearing that page can't hurt the batches before.
 //
 // Left out: encryption, remote logs, more than one writer; and io_uring and O_DIRECT, which measured no
