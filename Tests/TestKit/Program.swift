@@ -84,6 +84,13 @@ public final class RunningProgram {
     process.standardOutput = files[1]
     process.standardError = files[2]
     defer { for file in files { try? file.close() } }
+    // A child inherits the mask of the thread that starts it, and the threads that run tests block all
+    // signals: without this, SIGTERM would never reach it.
+    var none = sigset_t()
+    var mask = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &mask)
+    defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
     try process.run()
   }
 
