@@ -12,12 +12,12 @@ final class EndpointHandler: ChannelInboundHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
-  private unowned let server: EtcdServer
+  private unowned let server: EtcdListener
   private let front: any ReplicaFront
   private var request: HTTPRequestHead?
   private var bodyBytes = 0
 
-  init(server: EtcdServer, front: any ReplicaFront) {
+  init(server: EtcdListener, front: any ReplicaFront) {
     self.server = server
     self.front = front
   }

@@ -86,7 +86,7 @@ final class ServerLoop: GRPCServerDelegate {
 
   var watchStreams: [StreamKey: WatchStream] = [:]
   var liveWatches: [WatcherID: Watch] = [:]
-  private var keepAliveStreams: Set<StreamKey> = []
+  private var keepAliveStreams: [StreamKey: GRPCServerConnection] = [:]
   /// Streams that asked to end when the member has no leader.
   private var leaderStreams: [StreamKey: GRPCServerConnection] = [:]
   private var turnsWithoutLeader = 0
@@ -132,6 +132,22 @@ final class ServerLoop: GRPCServerDelegate {
   func stop() {
     housekeeping?.cancel()
     housekeeping = nil
+  }
+
+  /// Ends the calls that never end by themselves, when the member stops: their clients go on at another
+  /// member at once, and the rest of the shutdown waits only for calls with an end.
+  func endStreams() {
+    for (key, stream) in watchStreams { endStream(stream.connection, key.stream, .watch) }
+    for (key, connection) in keepAliveStreams {
+      endStream(connection, key.stream, .leaseKeepAlive)
+    }
+  }
+
+  private func endStream(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod
+  ) {
+    forget(connection, stream)
+    fail(connection, stream, method, EtcdError.stopped)
   }
 
   static func now() -> Instant { Instant(nanoseconds: NIODeadline.now().uptimeNanoseconds) }
@@ -267,7 +283,7 @@ final class ServerLoop: GRPCServerDelegate {
     }
     switch method {
     case .watch: watchStreams[key] = WatchStream(connection, stream)
-    case .leaseKeepAlive: keepAliveStreams.insert(key)
+    case .leaseKeepAlive: keepAliveStreams[key] = connection
     default: break
     }
   }
@@ -314,7 +330,7 @@ final class ServerLoop: GRPCServerDelegate {
       end(stream)
       watchStreams[key] = nil
     }
-    keepAliveStreams = keepAliveStreams.filter { $0.connection != identifier }
+    keepAliveStreams = keepAliveStreams.filter { $0.key.connection != identifier }
     leaderStreams = leaderStreams.filter { $0.key.connection != identifier }
     connection.isFlushPending = false
   }
@@ -323,7 +339,7 @@ final class ServerLoop: GRPCServerDelegate {
   private func forget(_ connection: GRPCServerConnection, _ stream: StreamID) {
     let key = StreamKey(connection, stream)
     if let watchStream = watchStreams.removeValue(forKey: key) { end(watchStream) }
-    keepAliveStreams.remove(key)
+    keepAliveStreams[key] = nil
     leaderStreams[key] = nil
   }
 

@@ -1,6 +1,10 @@
 import ArgumentParser
 import Simulator
 
+#if PLANTED_BUGS
+  extension PlantedBug: ExpressibleByArgument {}
+#endif
+
 /// `martlet-sim`: the store's shipped cores under every fault that they must survive.
 @main
 struct MartletSim: ParsableCommand {
@@ -28,8 +32,16 @@ struct MartletSim: ParsableCommand {
   @Option(help: "Members of the cluster.")
   var members = 3
 
+  #if PLANTED_BUGS
+    @Option(help: "Plant this bug in the members (debug builds only).")
+    var plant: PlantedBug?
+  #endif
+
   func run() throws {
     var options = SimulationOptions()
+    #if PLANTED_BUGS
+      if let plant { options.plantedBugs = plant.settings }
+    #endif
     guard (1...7).contains(members) else {
       throw ValidationError("--members must be 1 to 7")
     }

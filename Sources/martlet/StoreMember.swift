@@ -72,7 +72,7 @@ struct StoreMember {
     settings.maxTxnOperations = configuration.maxTransactionOperations
     settings.minimumLeaseSeconds = Int64(
       (configuration.replica.electionTimeout * 3 / 2).components.seconds + 1)
-    let server = try await EtcdServer(
+    let server = try await EtcdListener(
       front: replica, settings: settings, group: group, logger: log)
     for endpoint in configuration.listenClients {
       do {

@@ -11,12 +11,12 @@ import Synchronization
 /// A server over a synchronous store, and a client of it.
 final class World: Sendable {
   let front = SynchronousFront()
-  let server: EtcdServer
+  let server: EtcdListener
   let port: Int
   private let group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
 
   init(_ settings: EtcdServerSettings = EtcdServerSettings()) async throws {
-    server = try await EtcdServer(
+    server = try await EtcdListener(
       front: front, settings: settings, group: group, logger: Logger(label: "test"))
     port = try await server.listen(host: "127.0.0.1", port: 0).port ?? 0
   }

@@ -76,7 +76,7 @@ extension ReplicaCore {
     // Later entries of this pump may be applied and not published yet; they count as the present.
     let current = store.revision
     let start = request.startRevision
-    if start > .zero, start <= store.compactRevision {
+    if start > .zero, start < store.compactRevision {
       effects.deliver(
         Reply(token: token, outcome: .watchCompacted(store.compactRevision)), to: sink)
     } else if start > .zero, start <= current {

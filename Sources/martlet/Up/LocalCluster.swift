@@ -60,7 +60,7 @@ final class LocalCluster {
       "apiserver",
       [
         "apiserver", "--etcd-servers", shape.endpoints, "--data-dir", shape.directory,
-        "--secure-port", "\(shape.apiPort)", "--node-name", shape.nodeName,
+        "--secure-port", "\(shape.apiPort)", "--node", "\(shape.nodeName)=127.0.0.1",
       ])
     var client: APIClient?
     try await wait("API server", "https://127.0.0.1:\(shape.apiPort)") {

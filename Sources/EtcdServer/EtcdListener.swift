@@ -16,7 +16,7 @@ import Synchronization
 /// others. A connection stays on the loop that accepted it.
 ///
 /// Made with a replica, it does nothing until `listen`; `shutdown` lets calls in flight end.
-public final class EtcdServer: Sendable {
+public final class EtcdListener: Sendable {
   public let settings: EtcdServerSettings
   private let front: any ReplicaFront
   private let group: MultiThreadedEventLoopGroup
@@ -87,13 +87,17 @@ public final class EtcdServer: Sendable {
     return address
   }
 
-  /// Accepts no more, lets calls in flight end for a while (`HTTP2Limits.drainTimeout`), closes the rest.
+  /// Accepts no more, ends streams, lets calls in flight end for a while (`HTTP2Limits.drainTimeout`), closes
+  /// the rest.
   public func shutdown() async {
     let channels = channels.withLock { channels in
       channels.isShutDown = true
       return channels
     }
     for listener in channels.listeners { try? await listener.close().get() }
+    for bound in loops.values {
+      try? await bound.eventLoop.submit { bound.value.endStreams() }.get()
+    }
     for connection in channels.connections.values {
       connection.eventLoop.execute {
         if let handler = try? connection.pipeline.syncOperations.handler(type: HTTP2Handler.self) {
