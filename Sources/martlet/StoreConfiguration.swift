@@ -75,7 +75,8 @@ struct StoreConfiguration: Sendable {
     replica.clientURLs = advertisedClients
     replica.heartbeatInterval = .milliseconds(Int64(heartbeat))
     replica.electionTimeout = .milliseconds(Int64(election))
-    replica.snapshotCount = flags.snapshotCount
+    // Zero means the default, as in etcd.
+    replica.snapshotCount = flags.snapshotCount == 0 ? nil : flags.snapshotCount
     guard let level = StoreConfiguration.logLevels[flags.logLevel] else {
       throw UsageFailure(
         "--log-level must be debug, info, warn, error, panic or fatal, not '\(flags.logLevel)'")

@@ -100,6 +100,11 @@ struct StoreMember {
   private func open(
     _ identity: ClusterIdentity, _ founders: [ClusterMember]
   ) throws -> (RecoveredReplica, ReplicaDisk) {
+    guard access("\(configuration.dataDirectory)/member/wal", F_OK) != 0 else {
+      throw StartFailure(
+        "the data directory \(configuration.dataDirectory) holds etcd's data (\"member\"), whose files "
+          + "are not ours: give this member a --data-dir of its own")
+    }
     do {
       return try RecoveredReplica.open(
         directory: configuration.dataDirectory, identity: identity, founders: founders,
