@@ -206,7 +206,10 @@ let package = Package(
       name: "KubeAPITests", dependencies: ["Primitives", "KubeAPI", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "KubeClientTests", dependencies: ["Primitives", "KubeAPI", "KubeClient", "TestKit"],
+      name: "KubeClientTests",
+      dependencies: [
+        "Primitives", "KubeAPI", "HTTP1Client", "KubeClient", "TestKit", logging, nioCore, nioPosix,
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "APIServerTests",
@@ -218,7 +221,7 @@ let package = Package(
       name: "SchedulerTests", dependencies: ["KubeAPI", "Scheduler", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "ControllersTests", dependencies: ["KubeAPI", "Controllers", "TestKit"],
+      name: "ControllersTests", dependencies: ["KubeAPI", "KubeClient", "Controllers", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
     // The pods' shim alone, which the tests of the runtime start.
     .executableTarget(

@@ -205,8 +205,9 @@ final class HTTPExchangeHandler: ChannelInboundHandler {
       if case .stopProducing = source.yield(bytes) { wantsMore = false }
     case (.end, .inBody(let source, let keepAlive)):
       state = keepAlive ? .idle : .closed
-      source.finish()
+      // First: who reads the end may send the next request at once, and shall find this connection.
       if keepAlive { becameIdle() } else { context.close(promise: nil) }
+      source.finish()
     default:
       // A response nobody asked for.
       context.close(promise: nil)

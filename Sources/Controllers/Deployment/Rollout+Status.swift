@@ -28,7 +28,9 @@ extension Rollout {
     }
     object["status"]["conditions"] = before["conditions"].isNull ? [] : before["conditions"]
 
-    let isEnough = available >= replicas - deployment.maxUnavailable
+    // Recreate tolerates none that is missing, though it makes all go.
+    let tolerated = deployment.isRecreate ? 0 : deployment.maxUnavailable
+    let isEnough = available >= replicas - tolerated
     setCondition(
       &object, "Available", isEnough ? "True" : "False",
       isEnough ? "MinimumReplicasAvailable" : "MinimumReplicasUnavailable",
@@ -87,9 +89,10 @@ extension Rollout {
       counts.updated > past("updatedReplicas")
       || counts.total - counts.updated < past("replicas") - past("updatedReplicas")
       || counts.ready > past("readyReplicas") || counts.available > past("availableReplicas")
-    // The time of a rollout begins with it, and again after a pause.
+    // The condition speaks of one ReplicaSet, or of none (a pause): another one's time begins anew.
     let isBeginning =
-      reason == nil || reason == "DeploymentPaused" || reason == "NewReplicaSetAvailable"
+      reason == "NewReplicaSetAvailable"
+      || condition?["message"].string?.contains("\"\(new.name)\"") != true
     let since = condition?["lastUpdateTime"].timestamp ?? now
     let waited = isBeginning || hasProgressed ? 0 : now.since(since).components.seconds
     if !hasProgressed, !isBeginning,

@@ -34,7 +34,8 @@ public struct ReplicaSetPlan: Sendable, Equatable {
         }.map(\.name)
       plan.adopt = matching.filter { $0.controller == nil && !$0.isBeingDeleted }.map(\.name)
       let active = own.filter { !$0.isBeingDeleted }
-      let difference = set.replicas - Int64(active.count + plan.adopt.count)
+      // What is adopted counts once it is ours: until then nothing is made or deleted on its account.
+      let difference = plan.adopt.isEmpty ? set.replicas - Int64(active.count) : 0
       if difference > 0 {
         plan.create = Int(min(difference, Int64(mostPerStep)))
       } else if difference < 0 {
