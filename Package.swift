@@ -209,6 +209,7 @@ let package = Package(
       name: "KubeClientTests",
       dependencies: [
         "Primitives", "KubeAPI", "HTTP1Client", "KubeClient", "TestKit", logging, nioCore, nioPosix,
+        nioSSL,
       ],
       swiftSettings: strict),
     .testTarget(

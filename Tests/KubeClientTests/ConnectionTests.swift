@@ -1,6 +1,8 @@
+import Foundation
 import HTTP1Client
 import NIOCore
 import NIOPosix
+import NIOSSL
 import Synchronization
 import Testing
 
@@ -31,6 +33,21 @@ struct ConnectionTests {
         if count < 1_000_000 { try await Task.sleep(for: .milliseconds(1)) }
       }
       #expect(count == 8_000_000)
+    }
+  }
+
+  @Test(
+    "speaks TLS: the handshake needs no reader, and a long body fits through",
+    .enabled(if: Certificate.shared != nil, "openssl is needed to make a certificate"))
+  func tls() async throws {
+    let certificate = try #require(Certificate.shared)
+    try await withServer(certificate: certificate) { pool, server in
+      for size in [5, 3_000_000, 7] {
+        let response = try await pool.send(
+          OutgoingRequest(method: "GET", target: "/\(size)"), isRepeatable: true)
+        #expect(try await response.body.collect(limit: 1 << 24).count == size)
+      }
+      #expect(server.connections == 1)
     }
   }
 
@@ -82,12 +99,14 @@ struct ConnectionTests {
   }
 
   private func withServer(
+    certificate: Certificate? = nil,
     _ body: (HTTPConnectionPool, ScriptedServer) async throws -> Void
   ) async throws {
-    let server = ScriptedServer()
+    let server = ScriptedServer(tls: try certificate?.server)
     let port = try await server.start()
     let pool = try HTTPConnectionPool(
-      settings: HTTPConnectionPool.Settings(host: "127.0.0.1", port: port, tls: nil))
+      settings: HTTPConnectionPool.Settings(
+        host: "127.0.0.1", port: port, tls: try certificate?.client))
     do {
       try await body(pool, server)
     } catch {
@@ -104,6 +123,10 @@ struct ConnectionTests {
 private final class ScriptedServer: Sendable {
   private let count = Mutex(0)
   private let listener = Mutex<(any Channel)?>(nil)
+  private let tls: NIOSSLContext?
+
+  init(tls: NIOSSLContext?) { self.tls = tls }
+
   var connections: Int { count.withLock { $0 } }
 
   func start() async throws -> Int {
@@ -111,6 +134,9 @@ private final class ScriptedServer: Sendable {
       .childChannelInitializer { channel in
         self.count.withLock { $0 += 1 }
         return channel.eventLoop.makeCompletedFuture {
+          if let tls = self.tls {
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls))
+          }
           try channel.pipeline.syncOperations.addHandler(Answerer())
         }
       }
@@ -136,6 +162,49 @@ private final class ScriptedServer: Sendable {
       context.write(wrapOutboundOut(head), promise: nil)
       context.writeAndFlush(
         wrapOutboundOut(ByteBuffer(repeating: 120, count: size)), promise: nil)
+    }
+  }
+}
+
+/// A self-signed certificate for 127.0.0.1 and its key.
+private struct Certificate: Sendable {
+  let pem: [UInt8]
+  let key: [UInt8]
+
+  static let shared: Certificate? = {
+    let folder = FileManager.default.temporaryDirectory.path + "/martlet-\(UUID().uuidString)"
+    try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
+    process.arguments =
+      ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test"]
+      + ["-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+      + ["-keyout", folder + "/key", "-out", folder + "/certificate"]
+    process.standardError = FileHandle.nullDevice
+    guard (try? process.run()) != nil else { return nil }
+    process.waitUntilExit()
+    guard let pem = FileManager.default.contents(atPath: folder + "/certificate"),
+      let key = FileManager.default.contents(atPath: folder + "/key")
+    else { return nil }
+    return Certificate(pem: Array(pem), key: Array(key))
+  }()
+
+  var server: NIOSSLContext {
+    get throws {
+      try NIOSSLContext(
+        configuration: .makeServerConfiguration(
+          certificateChain: NIOSSLCertificate.fromPEMBytes(pem).map { .certificate($0) },
+          privateKey: .privateKey(NIOSSLPrivateKey(bytes: key, format: .pem))))
+    }
+  }
+
+  /// Verifies the certificate, by address.
+  var client: TLSConfiguration {
+    get throws {
+      var tls = TLSConfiguration.makeClientConfiguration()
+      tls.trustRoots = .certificates(try NIOSSLCertificate.fromPEMBytes(pem))
+      return tls
     }
   }
 }
