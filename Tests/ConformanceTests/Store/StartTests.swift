@@ -97,10 +97,7 @@ extension StoreConformance {
       let member = try Lone()
       let process = try martlet.start(member.arguments)
       #expect(member.isHealthy())
-      for index in 0..<10 {
-        _ = try Peers.etcdctl!.run(
-          ["--endpoints", "127.0.0.1:\(member.clientPort)", "put", "key-\(index)", "value"])
-      }
+      for index in 0..<10 { try put(member, "key-\(index)") }
       process.kill()
       let log = "\(member.data)/wal/0000000000000001.wal"
       let handle = try #require(FileHandle(forUpdatingAtPath: log))
@@ -112,6 +109,36 @@ extension StoreConformance {
       let outcome = try martlet.run(member.arguments, seconds: 10)
       expectFailure(outcome, naming: log)
       #expect(outcome.errors.contains("at byte "), "\(outcome.errors)")
+    }
+
+    /// The snapshot before the newest is kept, with the log behind it, for just this case.
+    @Test(.enabled(if: Peers.etcdctl != nil, Missing.etcdctl)) func aDamagedSnapshot() throws {
+      let member = try Lone()
+      let arguments = member.arguments + ["--snapshot-count", "15"]
+      let process = try martlet.start(arguments)
+      #expect(member.isHealthy())
+      for index in 0..<50 { try put(member, "key-\(index)") }
+      process.kill()
+      let folder = "\(member.data)/snap"
+      let files = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+      #expect(files.count == 2)
+      let newest = "\(folder)/\(try #require(files.last))"
+      var bytes = try #require(FileManager.default.contents(atPath: newest))
+      bytes[bytes.count / 2] ^= 0xFF
+      try bytes.write(to: URL(fileURLWithPath: newest))
+      let again = try martlet.start(arguments)
+      #expect(member.isHealthy())
+      let outcome = try Peers.etcdctl!.run(
+        ["--endpoints", "127.0.0.1:\(member.clientPort)", "get", "key", "--prefix", "--keys-only"])
+      #expect(outcome.output.split(separator: "\n").count == 50)
+      #expect(again.errors.contains(newest), "it says which file is damaged: \(again.errors)")
+      again.kill()
+    }
+
+    private func put(_ member: Lone, _ key: String) throws {
+      let outcome = try Peers.etcdctl!.run(
+        ["--endpoints", "127.0.0.1:\(member.clientPort)", "put", key, "value"])
+      #expect(outcome.output == "OK\n", "\(outcome.errors)")
     }
 
     private var martlet: Program { Peers.martlet! }
