@@ -126,6 +126,8 @@ failed:
 }
 
 int clinux_spawn(const struct clinux_spawn_request *request, pid_t *pid) {
+  if (request->path == NULL || request->arguments == NULL || request->environment == NULL)
+    return -EINVAL;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
 
@@ -254,6 +256,11 @@ int clinux_make_whiteout(int directory, const char *name) {
 
 int clinux_mark_opaque(int directory_itself) {
   return result(fsetxattr(directory_itself, "trusted.overlay.opaque", "y", 1, 0));
+}
+
+int clinux_is_opaque(const char *directory) {
+  char value[2];
+  return getxattr(directory, "trusted.overlay.opaque", value, sizeof value) == 1 && value[0] == 'y';
 }
 
 int clinux_make_node(int directory, const char *name, unsigned int mode, unsigned int major_number,

@@ -17,8 +17,8 @@ let runtimeObstacle: String? = {
 
 /// A runtime in a directory of its own, with busybox in its store, and what a test needs around it.
 ///
-/// The network is one of its own too: the test's process moves to a new network namespace first, so a
-/// bridge of the same name or address on the machine is neither seen nor touched.
+/// Pods have only their loopback: a bridge would be the machine's. (`NetworkTests` makes one in a
+/// network namespace of its own.)
 final class RuntimeFixture {
   let root: String
   let images: ImageStore
@@ -27,23 +27,17 @@ final class RuntimeFixture {
 
   static let busyboxLayout: String = {
     let directory = NSTemporaryDirectory() + "martlet-busybox-\(getpid())"
-    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-      .appendingPathComponent("../../Scripts/make-busybox-image").path
-    // Resolves symbolic links on the way here.
-    let candidates = [script, "/work/main/Scripts/make-busybox-image"]
+    // The sources may be reached through a symbolic link, which a path with `..` in it would not follow.
+    let script = URL(fileURLWithPath: #filePath).resolvingSymlinksInPath()
+      .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("Scripts/make-busybox-image").path
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/bin/bash")
-    process.arguments = [
-      candidates.first { FileManager.default.fileExists(atPath: $0) } ?? script, directory,
-    ]
+    process.arguments = [script, directory]
     process.standardOutput = FileHandle.nullDevice
     try? process.run()
     process.waitUntilExit()
     return directory
-  }()
-
-  private static let separateNetwork: Void = {
-    // Threads that exist already stay behind; those that the runtime's pools start from here inherit.
   }()
 
   static var shimPath: String {
@@ -187,6 +181,108 @@ struct RuntimeTests {
     // Asked to stop, a shell as process 1 ignores SIGTERM: the deadline kills it.
     try await runtime.stopContainer(server, timeout: .milliseconds(200))
     #expect(try await fixture.waitForExit(server).code == 137)
+    try await fixture.end()
+  }
+
+  @Test func `a killed container is seen, and its log is complete`() async throws {
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let pod = try await runtime.runPodSandbox(sandbox("killed"))
+    let id = try await runtime.createContainer(
+      in: pod,
+      fixture.container(
+        "c",
+        "i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done; printf unended; sleep 1000")
+    )
+    try await runtime.startContainer(id)
+    _ = try await fixture.waitForLog("c", containing: "line 4999")
+    let processes =
+      Cgroups.detect().directories("\(fixture.cgroupParent)/poduid-killed/\(id)")
+      .compactMap { try? Disk.read($0 + "/cgroup.procs") }.first ?? []
+    let pid = try #require(
+      String(decoding: processes, as: UTF8.self).split(separator: "\n").compactMap { pid_t($0) }
+        .first)
+    kill(pid, SIGKILL)
+    let exit = try await fixture.waitForExit(id)
+    #expect(exit.code == 137)
+    #expect(exit.reason == "Error")
+    let log = try await fixture.waitForLog("c", containing: "unended")
+    #expect(log.split(separator: "\n").count == 5001)
+    #expect(log.contains(" stdout P unended\n"))
+    try await fixture.end()
+  }
+
+  @Test func `a container over its memory limit was killed for that`() async throws {
+    guard Cgroups.detect() != .none else { return }
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let pod = try await runtime.runPodSandbox(sandbox("oom"))
+    var configuration = try await fixture.container(
+      "hungry", "echo fed > /dev/termination-log; exec tail /dev/zero")
+    configuration.resources.memoryLimitBytes = 32 << 20
+    let id = try await runtime.createContainer(in: pod, configuration)
+    try await runtime.startContainer(id)
+    let exit = try await fixture.waitForExit(id)
+    #expect(exit.code == 137)
+    #expect(exit.reason == "OOMKilled")
+    #expect(exit.message == "fed\n")
+    try await fixture.end()
+  }
+
+  @Test func `a container that can't start has ended with code 128`() async throws {
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let pod = try await runtime.runPodSandbox(sandbox("nothing"))
+    var configuration = try await fixture.container("c", "")
+    configuration.command = ["/no/such/program"]
+    let id = try await runtime.createContainer(in: pod, configuration)
+    await #expect(throws: RuntimeError.self) { try await runtime.startContainer(id) }
+    let exit = try await fixture.waitForExit(id)
+    #expect(exit.code == 128)
+    #expect(exit.reason == "StartError")
+    #expect(exit.message.contains("/no/such/program"))
+    try await runtime.removeContainer(id)
+    try await fixture.end()
+  }
+
+  @Test func `pods survive a restart of the agent`() async throws {
+    let fixture = try RuntimeFixture()
+    let pod = try await fixture.runtime.runPodSandbox(sandbox("steady"))
+    let id = try await fixture.runtime.createContainer(
+      in: pod, fixture.container("c", "while [ ! -e /tmp/go ]; do echo tick; sleep 0.1; done"))
+    try await fixture.runtime.startContainer(id)
+    let short = try await fixture.runtime.createContainer(
+      in: pod, fixture.container("short", "sleep 0.5; exit 9"))
+    try await fixture.runtime.startContainer(short)
+
+    await fixture.runtime.shutDown()
+    // While no agent runs, one container ends and the other goes on writing.
+    try await Task.sleep(for: .seconds(1))
+    try await fixture.restart()
+
+    let status = try #require(fixture.runtime.pods().first)
+    #expect(status.isReady)
+    #expect(try await fixture.waitForExit(short).code == 9)
+    guard case .running = fixture.status(id)?.state else {
+      Issue.record("the container does not run: \(String(describing: fixture.status(id)))")
+      return try await fixture.end()
+    }
+    try await fixture.runtime.stopContainer(id, timeout: .zero)
+    #expect(try await fixture.waitForExit(id).code == 137)
+    try await fixture.end()
+  }
+
+  @Test func `a dead shim means a lost sandbox, and nothing is left of it`() async throws {
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let pod = try await runtime.runPodSandbox(sandbox("lost"))
+    let id = try await runtime.createContainer(in: pod, fixture.container("c", "sleep 1000"))
+    try await runtime.startContainer(id)
+    let shim = try Disk.readJSON(SandboxFiles.shim(runtime.directory(pod)))
+    kill(pid_t(try #require(shim["pid"].int)), SIGKILL)
+    let exit = try await fixture.waitForExit(id)
+    #expect(exit.reason == "ContainerStatusUnknown")
+    #expect(runtime.pods().first?.isReady == false)
     try await fixture.end()
   }
 }

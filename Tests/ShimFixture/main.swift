@@ -1,10 +1,15 @@
 import Glibc
 import NodeAgent
 
-// The shim alone, for tests of the runtime: in the product it is `martlet shim`.
+// For tests of the runtime. In the product the shim is `martlet shim`.
+//
+//   martlet-shim-fixture DIRECTORY              the shim of a sandbox
+//   martlet-shim-fixture --clean-up DIRECTORY   the same, cleaning up
+//   martlet-shim-fixture --network DIRECTORY    two pods on a bridge, in the present network namespace
 let arguments = CommandLine.arguments.dropFirst()
-if let directory = arguments.last {
-  exit(
-    arguments.first == "--clean-up"
-      ? Shim.cleanUp(directory: directory) : Shim.run(directory: directory))
+guard let directory = arguments.last else { exit(2) }
+switch arguments.first {
+case "--clean-up": exit(Shim.cleanUp(directory: directory))
+case "--network": exit(await NetworkCheck.run(directory: directory))
+default: exit(Shim.run(directory: directory))
 }

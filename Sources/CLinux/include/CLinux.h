@@ -14,9 +14,10 @@
 /// What to start and how; see `clinux_spawn`.
 struct clinux_spawn_request {
   /// The executable's path; it is not searched for in PATH.
-  const char *_Nonnull path;
-  char *const _Nullable *_Nonnull arguments;
-  char *const _Nullable *_Nonnull environment;
+  const char *_Nullable path;
+  /// Both end with a null pointer.
+  char *const _Nullable *_Nullable arguments;
+  char *const _Nullable *_Nullable environment;
   /// Becomes the child's working directory if not null.
   const char *_Nullable directory;
   /// The child's descriptors 0, 1 and 2; a negative one becomes /dev/null. All others are closed.
@@ -84,6 +85,8 @@ extern const int64_t CLINUX_FILE_SYSTEM_TMPFS;
 int clinux_make_whiteout(int directory, const char *_Nonnull name);
 /// Marks a directory so that overlayfs doesn't look below it.
 int clinux_mark_opaque(int directory_itself);
+/// Whether a directory has that mark: 1 or 0.
+int clinux_is_opaque(const char *_Nonnull directory);
 /// Creates a FIFO or a device node under an open directory.
 int clinux_make_node(int directory, const char *_Nonnull name, unsigned int mode,
                      unsigned int major, unsigned int minor);

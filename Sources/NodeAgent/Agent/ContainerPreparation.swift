@@ -220,13 +220,10 @@ struct ContainerPreparation: Sendable {
     let requests = spec["resources"]["requests"]
     let cpuLimit = limits["cpu"].quantity.flatMap { $0.isZero ? nil : $0.milliValue }
     let cpuRequest = requests["cpu"].quantity?.milliValue ?? cpuLimit ?? 0
-    // 1024 shares are one CPU; the kernel's least is 2.
-    result.cpuShares = min(
-      max(2, cpuRequest.multipliedReportingOverflow(by: 1024).partialValue / 1000), 262_144)
-    // Below 1 ms a period the kernel refuses.
-    if let cpuLimit {
-      result.cpuQuota = max(1_000, cpuLimit.multipliedReportingOverflow(by: 100).partialValue)
-    }
+    // 1024 shares are one CPU; the kernel takes 2 through 262,144.
+    result.cpuShares = max(2, min(max(0, cpuRequest), 256_000) * 1024 / 1000)
+    // A thousandth of a CPU is 100 µs of each 100 ms; below 1 ms the kernel refuses.
+    if let cpuLimit { result.cpuQuota = max(1_000, min(cpuLimit, 1 << 40) * 100) }
     result.memoryLimitBytes = limits["memory"].quantity.flatMap { $0.isZero ? nil : $0.value }
     switch PodQuality(pod.object["spec"]) {
     case .guaranteed: result.oomScoreAdjustment = -997

@@ -45,7 +45,7 @@ extension Machine {
 }
 
 extension Machine {
-  static var hostname: String {
+  public static var hostname: String {
     var buffer = [CChar](repeating: 0, count: 256)
     guard gethostname(&buffer, buffer.count - 1) == 0 else { return "localhost" }
     return String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
@@ -53,7 +53,7 @@ extension Machine {
 
   /// The IPv4 address by which the machine reaches others: the source address of its default route, or
   /// the first of an interface that is up; nil if it has none but loopback.
-  static func address() -> String? {
+  public static func address() -> String? {
     routedAddress() ?? interfaceAddress()
   }
 

@@ -1,0 +1,140 @@
+import ArgumentParser
+import HTTPServer
+import KubeClient
+import Logging
+import NIOPosix
+import NodeAgent
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// `martlet node`: the agent of one machine.
+struct NodeCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "node",
+    abstract: "Run pods on this machine: register it, and start what the scheduler binds to it.",
+    discussion: """
+      Pods run as Linux containers through crun, and go on while the agent is restarted. Needs root and
+      crun (apt-get install crun). Images come from the node's own store: see 'martlet image --help'.
+
+        martlet node --kubeconfig node-a.kubeconfig --node-name a --data-dir /var/lib/martlet/node \\
+          --tls-cert-file node-a.crt --tls-private-key-file node-a.key --client-ca-file ca.crt
+      """)
+
+  @OptionGroup var component: ComponentOptions
+
+  @Option(help: "Name of the node (default: the host name).")
+  var nodeName: String?
+
+  @Option(help: "Directory for pods, their logs, and images.")
+  var dataDir = "martlet-node"
+
+  @Option(help: "Port for the API server's requests; 0 takes any free one.")
+  var port = 10250
+
+  @Option(help: "Address of the node (default: that of the default route, or 127.0.0.1).")
+  var address: String?
+
+  @Option(help: "PEM file of the port's certificate, and of those that lead to its authority.")
+  var tlsCertFile: String
+
+  @Option(help: "PEM file of that certificate's key.")
+  var tlsPrivateKeyFile: String
+
+  @Option(help: "PEM file of the authority that the API server's client certificate leads to.")
+  var clientCaFile: String
+
+  @Option(help: "Directory of the image store (default: DATA-DIR/images).")
+  var imageDir: String?
+
+  @Option(help: "Addresses for this node's pods.")
+  var podCidr = "10.244.0.0/24"
+
+  @Option(help: "Name of the bridge that connects the pods.")
+  var bridge = "martlet0"
+
+  @Option(help: "The cgroup below which the pods' cgroups lie.")
+  var cgroupRoot = "/martlet"
+
+  @Flag(
+    help: "End all pods when the agent ends. Without it they go on, and the next agent finds them.")
+  var stopPodsOnExit = false
+
+  func run() async throws {
+    guard (0...65_535).contains(port) else { throw UsageFailure("--port \(port) is no port") }
+    guard let block = IPv4Block(podCidr), block.prefixLength <= 29 else {
+      throw UsageFailure(
+        "--pod-cidr must be a network of at least 8 addresses such as 10.244.0.0/24, "
+          + "not '\(podCidr)'")
+    }
+    guard (1...15).contains(bridge.utf8.count), !bridge.contains("/") else {
+      throw UsageFailure("--bridge must have 1 to 15 characters, not '\(bridge)'")
+    }
+    guard cgroupRoot.hasPrefix("/"), cgroupRoot.count > 1, !cgroupRoot.contains("..") else {
+      throw UsageFailure("--cgroup-root must be a path such as /martlet, not '\(cgroupRoot)'")
+    }
+    let tls = TLSSettings(
+      certificateChain: try read(tlsCertFile, "--tls-cert-file"),
+      privateKey: try read(tlsPrivateKeyFile, "--tls-private-key-file"),
+      clientRoots: try read(clientCaFile, "--client-ca-file"), clientCertificates: .required)
+    let (client, log) = try component.connect(as: "node")
+
+    let directory = NodeFiles.absolute(dataDir)
+    let images = ImageStore(root: imageDir.map(NodeFiles.absolute) ?? directory + "/images")
+    var runtimeSettings = CrunRuntime.Settings(
+      root: directory + "/runtime", images: images,
+      shimCommand: [NodeFiles.ownExecutable, "shim"])
+    runtimeSettings.podBlock = block
+    runtimeSettings.bridge = bridge
+    runtimeSettings.cgroupParent = cgroupRoot
+    var settings = Agent.Settings(
+      nodeName: (nodeName ?? Machine.hostname).lowercased(), directory: directory,
+      address: address ?? Machine.address() ?? "127.0.0.1", port: port, tls: tls,
+      version: "v\(Version.kubernetes).0")
+    settings.stopsPodsOnExit = stopPodsOnExit
+    let agent: Agent
+    do {
+      let runtime = try CrunRuntime(
+        runtimeSettings, group: MultiThreadedEventLoopGroup.singleton, logger: log)
+      agent = Agent(settings, client: client, runtime: runtime, logger: log)
+    } catch {
+      throw StartFailure("\(error)")
+    }
+    do {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await agent.run() }
+        group.addTask { await TerminationSignal.wait() }
+        try await group.next()
+        group.cancelAll()
+        // The agent still ends its pods, if it is to.
+        try await group.waitForAll()
+      }
+    } catch {
+      throw StartFailure("\(error)")
+    }
+  }
+
+  private func read(_ path: String, _ flag: String) throws -> String {
+    guard let text = NodeFiles.text(path) else { throw StartFailure("\(flag): can't read \(path)") }
+    return text
+  }
+}
+
+/// `martlet shim`: what a pod's sandbox is. Started by the agent, never by hand.
+struct ShimCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "shim", abstract: "Hold one pod's sandbox (started by the node agent).",
+    shouldDisplay: false)
+
+  @Flag(help: "Undo what a shim that died has left.")
+  var cleanUp = false
+
+  @Argument(help: "The sandbox's directory.")
+  var directory: String
+
+  func run() throws {
+    let code = cleanUp ? Shim.cleanUp(directory: directory) : Shim.run(directory: directory)
+    throw ExitCode(code)
+  }
+}
