@@ -104,6 +104,22 @@ public final class SimulatedDisk: FileSystem {
   /// The process dies and the machine lives: nothing is lost but locks.
   public func killProcess() { state.withLock { $0.locks = [] } }
 
+  /// A disk with what this one would hold after a crash that kept nothing unsynced.
+  public func durableImage() -> SimulatedDisk {
+    let image = SimulatedDisk(seed: 0)
+    let state = state.withLock { $0 }
+    image.state.withLock { own in
+      own.names = state.durableNames
+      own.durableNames = state.durableNames
+      own.nextFile = state.nextFile
+      own.directories = state.directories
+      for (id, file) in state.files {
+        own.files[id] = File(visible: file.durable, durable: file.durable)
+      }
+    }
+    return image
+  }
+
   // MARK: For tests
 
   /// A file's bytes as reads see them, nil if there is none.

@@ -10,8 +10,19 @@
     case stalePersisted = "stale-persisted"
     case replyBeforePublication = "reply-before-publication"
 
-    /// What a member with this bug is told.
-    public var settings: ReplicaSettings.PlantedBugs {
+    /// Plants the bug, in a world where it can show.
+    public func plant(in options: inout SimulationOptions) {
+      options.plantedBugs = settings
+      options.checksEveryPromise = true
+      if self == .stalePersisted {
+        // It needs a leader to be replaced while a follower's write is under way.
+        options.diskStallOdds = 8
+        options.longestDiskStall = .seconds(5)
+        options.faultyTime = .seconds(60)
+      }
+    }
+
+    private var settings: ReplicaSettings.PlantedBugs {
       var bugs = ReplicaSettings.PlantedBugs()
       switch self {
       case .acknowledgeBeforeSync: bugs.raft = [.unsyncedAppend, .countUnpersistedSelf]

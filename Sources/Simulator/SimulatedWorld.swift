@@ -62,6 +62,7 @@ public struct SimulatedWorld {
     case client(Int)
     case clientTimeout(Int, operation: UInt64)
     case fault
+    case crash(member: Int, life: Int)
     case restart(member: Int)
     case heal(partition: Int)
   }
@@ -83,6 +84,8 @@ public struct SimulatedWorld {
   var isHealed = false
   /// The newest revision that any client has been told of.
   var newestKnown = Revision(1)
+  /// The terms of the entries that each leader has sent, by the leader's term.
+  var sentTerms: [Term: [LogIndex: Term]] = [:]
   /// The next client operation's number, which also makes its value unlike any other.
   var nextOperation: UInt64 = 1
 
@@ -149,6 +152,8 @@ public struct SimulatedWorld {
       giveUp(client, operation)
     case .fault:
       if !isHealed { try injectFault() }
+    case .crash(let member, let life):
+      if !isHealed, isAlive(member, life) { crash(member, downFor: 1_000_000...30_000_000) }
     case .restart(let member):
       if members[member].running == nil { try start(member) }
     case .heal(let partition):
@@ -213,7 +218,10 @@ public struct SimulatedWorld {
       running.logJob = job
       schedule.add(.logDone(member: position, life: life, job: job), at: diskDelay())
     }
-    for (to, message) in effects.sends { send(message, from: position, to: to) }
+    for (to, message) in effects.sends {
+      try checkPromise(in: message, from: position)
+      send(message, from: position, to: to)
+    }
     for task in effects.background {
       // One thread: each task begins when the last has ended.
       let start = max(now, running.backgroundFreeAt)
@@ -235,7 +243,9 @@ public struct SimulatedWorld {
 
   private mutating func diskDelay() -> Instant {
     // Mostly a fast disk; now and then a stall, which must not cost more than time.
-    if options.hasFaults, !isHealed, random.oneIn(200) { return delay(50_000_000, 2_000_000_000) }
+    if options.hasFaults, !isHealed, random.oneIn(options.diskStallOdds) {
+      return delay(20_000_000, options.longestDiskStall.wholeNanoseconds)
+    }
     return delay(60_000, 600_000)
   }
 
@@ -249,6 +259,7 @@ public struct SimulatedWorld {
     guard let target = members.firstIndex(where: { $0.id == to }) else { return }
     report.messages += 1
     let isFaulty = options.hasFaults && !isHealed
+    if isFaulty, case .raft(let message) = message { aimAt(message.body, from: from) }
     if isFaulty, random.oneIn(50) { return }
     let arrival =
       isFaulty && random.oneIn(20) ? delay(5_000_000, 300_000_000) : delay(50_000, 2_000_000)
@@ -261,6 +272,20 @@ public struct SimulatedWorld {
   }
 
   // MARK: Faults
+
+  /// Crashes a member right after it has promised something: a vote, or that it holds entries. If what it
+  /// promised was not on its disk, this is when it shows.
+  private mutating func aimAt(_ body: Message.Body, from member: Int) {
+    let isHit: Bool
+    switch body {
+    case .voteResponse(let vote): isHit = vote.isGranted && random.oneIn(4)
+    case .appendAccepted: isHit = random.oneIn(600)
+    default: isHit = false
+    }
+    guard isHit else { return }
+    schedule.add(
+      .crash(member: member, life: members[member].life), at: delay(1_000, 60_000))
+  }
 
   private mutating func injectFault() throws {
     schedule.add(.fault, at: delay(300_000_000, 3_000_000_000))
@@ -290,7 +315,9 @@ public struct SimulatedWorld {
     }
   }
 
-  private mutating func crash(_ position: Int) {
+  private mutating func crash(
+    _ position: Int, downFor: ClosedRange<UInt64> = 20_000_000...4_000_000_000
+  ) {
     guard let running = members[position].running else { return }
     report.crashes += 1
     let disk = members[position].disk
@@ -309,7 +336,7 @@ public struct SimulatedWorld {
         members[other].running!.core.connectionLost(to: dead)
       }
     }
-    schedule.add(.restart(member: position), at: delay(20_000_000, 4_000_000_000))
+    schedule.add(.restart(member: position), at: delay(downFor.lowerBound, downFor.upperBound))
   }
 
   private mutating func partition() {

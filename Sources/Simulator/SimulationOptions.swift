@@ -14,6 +14,11 @@ public struct SimulationOptions: Sendable {
   public var segmentBytes: UInt64 = 16 << 10
   /// Small, so that members fall behind the log and need snapshots.
   public var snapshotCount: UInt64 = 40
+  /// One log write in so many stalls, for up to this long.
+  public var diskStallOdds: UInt64 = 60
+  public var longestDiskStall = Duration.milliseconds(1500)
+  /// Whether every acknowledgement is held against the disk, or one in eight.
+  public var checksEveryPromise = false
   #if PLANTED_BUGS
     /// Faults in the shipped code, put in to prove that the checks find them.
     public var plantedBugs = ReplicaSettings.PlantedBugs()

@@ -40,7 +40,7 @@ struct MartletSim: ParsableCommand {
   func run() throws {
     var options = SimulationOptions()
     #if PLANTED_BUGS
-      if let plant { options.plantedBugs = plant.settings }
+      plant?.plant(in: &options)
     #endif
     guard (1...7).contains(members) else {
       throw ValidationError("--members must be 1 to 7")

@@ -31,7 +31,7 @@ final class LocalCluster {
       throw error
     }
     print(greeting(after: clock.now - began))
-    fflush(stdout)
+    fflush(nil)
     await supervise(until: end)
     say("stopping")
     await stop()
@@ -249,7 +249,7 @@ final class LocalCluster {
 
   private func say(_ line: String) {
     print("martlet: \(line)")
-    fflush(stdout)
+    fflush(nil)
   }
 }
 
