@@ -20,7 +20,10 @@ struct Martlet: AsyncParsableCommand {
       """,
     version:
       "martlet \(Version.martlet) (etcd API \(Version.etcd), Kubernetes API \(Version.kubernetes))",
-    subcommands: [StoreCommand.self])
+    subcommands: [
+      UpCommand.self, StoreCommand.self, APIServerCommand.self, SchedulerCommand.self,
+      ControllersCommand.self, NodeCommand.self, ImageCommand.self, ShimCommand.self,
+    ])
 }
 
 @main
