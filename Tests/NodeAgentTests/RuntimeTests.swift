@@ -286,3 +286,18 @@ struct RuntimeTests {
     try await fixture.end()
   }
 }
+
+extension RuntimeTests {
+  @Test func `a cancelled task still finishes what it began`() async throws {
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let configuration = SandboxConfiguration(name: "half", namespace: "default", uid: "uid-half")
+    let task = Task {
+      withUnsafeCurrentTask { $0?.cancel() }
+      let pod = try await runtime.runPodSandbox(configuration)
+      try await runtime.removePodSandbox(pod)
+    }
+    try await task.value
+    try await fixture.end()
+  }
+}

@@ -88,26 +88,29 @@ public final class Agent: Sendable {
   /// - Throws: if the port can't be opened or the runtime's records can't be read.
   public func run() async throws {
     try await runtime.recover()
-    let server = AgentServer(runtime: runtime, logger: logger)
+    let pods = Informer(
+      .pods, client: client, fieldSelector: "spec.nodeName=\(settings.nodeName)", log: logger)
+    let server = AgentServer(runtime: runtime, logger: logger) {
+      pods.get(namespace: $0, name: $1)
+    }
     let listener = HTTPListener(
       address: settings.address, port: settings.port, tls: settings.tls, logger: logger
     ) { await server.respond(to: $0) }
     let port = try await listener.bind()
     logger.info("serving on \(settings.address):\(port)")
 
-    let pods = Informer(
-      .pods, client: client, fieldSelector: "spec.nodeName=\(settings.nodeName)", log: logger)
     pods.addHandler { [weak self] change in self?.podChanged(change) }
+    // Not one of the group: without an API server it would wait for ever, and keep the agent from ending.
+    Task { [weak self] in
+      await pods.waitUntilSynced()
+      self?.removeStrangers(known: Set(pods.list().compactMap { $0["metadata"]["uid"].string }))
+    }
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await listener.run() }
       group.addTask { await self.keepNode(port: port) }
       group.addTask { await self.keepLease() }
       group.addTask { await pods.run() }
       group.addTask { await self.passEvents() }
-      group.addTask {
-        await pods.waitUntilSynced()
-        self.removeStrangers(known: Set(pods.list().compactMap { $0["metadata"]["uid"].string }))
-      }
       // The first failure ends the agent; so does cancellation.
       do {
         for try await _ in group {}
@@ -117,7 +120,8 @@ public final class Agent: Sendable {
       }
     }
     await stopWorkers()
-    if settings.stopsPodsOnExit { await stopPods() }
+    // In a task of its own: this one is cancelled, and the calls would only hear that.
+    if settings.stopsPodsOnExit { await Task { await self.stopPods() }.value }
     await runtime.shutDown()
   }
 
@@ -213,6 +217,7 @@ public final class Agent: Sendable {
   /// Registers the node, then keeps its status true.
   private func keepNode(port: Int) async {
     var isRegistered = false
+    var hasWarned = false
     var lastReport: ContinuousClock.Instant?
     var lastStatus: Value = .null
     while !Task.isCancelled {
@@ -237,12 +242,15 @@ public final class Agent: Sendable {
           lastReport = .now
           lastStatus = comparable
         }
+        hasWarned = false
       } catch let error as StatusError where error.code == 404 {
         // Somebody deleted the node while it lives.
         isRegistered = false
         delay = Limits.retry
       } catch {
-        logger.warning("the node's status could not be written: \(error)")
+        // Once: an API server that is away is away for every try.
+        if !hasWarned { logger.warning("the node's status could not be written: \(error)") }
+        hasWarned = true
         delay = Limits.retry
       }
       try? await Task.sleep(for: delay)

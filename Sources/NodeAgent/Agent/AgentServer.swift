@@ -26,6 +26,8 @@ struct AgentServer: Sendable {
 
   let runtime: any ContainerRuntime
   let logger: Logger
+  /// The pod of a namespace and name, as the API has it.
+  let pod: @Sendable (_ namespace: String, _ name: String) -> Value?
 
   func respond(to request: HTTPRequest) async -> HTTPResponse {
     guard isFromAPIServer(request) else { return .text(401, "Unauthorized") }
@@ -72,7 +74,13 @@ struct AgentServer: Sendable {
     }
     let wanted: ContainerStatus?
     if options.previous {
-      wanted = attempts.dropFirst().first
+      // The one that the status calls the last: in a back-off that is the newest attempt.
+      let object = self.pod(namespace, pod)
+      let statuses =
+        (object?["status"]["containerStatuses"].elements ?? [])
+        + (object?["status"]["initContainerStatuses"].elements ?? [])
+      let last = statuses.first { $0["name"].string == container }?["lastState"]["terminated"]
+      wanted = attempts.first { "crun://\($0.id)" == last?["containerID"].string }
     } else {
       wanted = attempts.first
     }

@@ -76,6 +76,11 @@ enum Cgroups: String, Sendable {
     for directory in directories(path) { Self.removeTree(directory) }
   }
 
+  /// Removes the cgroup where nothing is below it.
+  func removeIfEmpty(_ path: String) {
+    for directory in directories(path) { rmdir(directory) }
+  }
+
   private static func removeTree(_ directory: String) {
     guard Disk.kind(directory) == .directory else { return }
     for name in Disk.names(in: directory) where Disk.kind("\(directory)/\(name)") == .directory {

@@ -260,10 +260,9 @@ extension CrunRuntime {
     let directory = directory(id)
     let cgroups = cgroups
     let parent = settings.cgroupParent
-    let isLast = state.withLock { $0.sandboxes.count == 1 }
     try await blocking {
       cgroups.remove(record.cgroupPath)
-      if isLast { cgroups.remove(parent) }
+      cgroups.removeIfEmpty(parent)
       // The record first: a half removed directory must not pass for a sandbox after a crash.
       unlink(SandboxFiles.record(directory))
       try Disk.removeTree(directory)

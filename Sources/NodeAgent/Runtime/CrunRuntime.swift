@@ -146,11 +146,20 @@ public final class CrunRuntime: ContainerRuntime {
   var sandboxesDirectory: String { settings.root + "/sandboxes" }
   func directory(_ id: SandboxID) -> String { "\(sandboxesDirectory)/\(id)" }
 
-  /// Runs blocking work on the pool.
+  /// Runs blocking work on the pool. A cancelled task waits for it too: half a sandbox, or half of its
+  /// removal, is worth less than the time it takes to finish.
   func blocking<Result: Sendable>(
     _ work: @escaping @Sendable () throws -> Result
   ) async throws -> Result {
-    try await threads.runIfActive(work)
+    try await withCheckedThrowingContinuation { continuation in
+      threads.submit { state in
+        switch state {
+        case .active: continuation.resume(with: Swift.Result { try work() })
+        case .cancelled:
+          continuation.resume(throwing: RuntimeError(.unavailable, "the runtime is shutting down"))
+        }
+      }
+    }
   }
 
   func notify(_ uid: String) { eventSink.yield(RuntimeEvent(podUID: uid)) }
