@@ -64,7 +64,7 @@ struct SnapshotState {
     if let count = settings.snapshotCount {
       // An operator who wants frequent snapshots wants a short log: keep as much as lies between two.
       let kept = min(count, snapshot.metadata.index.rawValue)
-      keepFrom = max(keepFrom, LogIndex(snapshot.metadata.index.rawValue - kept + 1))
+      keepFrom = min(keepFrom, LogIndex(snapshot.metadata.index.rawValue - kept + 1))
       return min(keepFrom, snapshot.metadata.index.next)
     }
     let enough =

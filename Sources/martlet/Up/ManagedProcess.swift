@@ -47,7 +47,7 @@ final class ManagedProcess {
       var request = clinux_spawn_request()
       request.path = UnsafePointer(ManagedProcess.executable)
       request.arguments = UnsafePointer(pointers.baseAddress!)
-      request.environment = UnsafePointer(environ!)
+      request.environment = UnsafePointer(environ)
       request.input = -1
       request.output = log
       request.error = log
