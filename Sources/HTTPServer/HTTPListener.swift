@@ -45,16 +45,21 @@ public final class HTTPListener: Sendable {
   let tls: TLSSettings?
   let core: ListenerCore
   private let group: MultiThreadedEventLoopGroup
+  private let onDrain: @Sendable () -> Void
   private let bound = Mutex<(any Channel)?>(nil)
 
   /// - Parameters:
   ///   - address: a numeric address or a host name of this machine; `::` means all addresses.
   ///   - port: 0 asks for any free one.
+  ///   - onDrain: called when the port has closed and before requests in flight are waited for; here
+  ///     a server ends the responses that would never end by themselves.
   public init(
     address: String, port: Int, tls: TLSSettings?, limits: HTTPLimits = HTTPLimits(),
     group: MultiThreadedEventLoopGroup = .singleton,
-    logger: Logger = Logger(label: "martlet.http"), handler: @escaping Handler
+    logger: Logger = Logger(label: "martlet.http"), onDrain: @escaping @Sendable () -> Void = {},
+    handler: @escaping Handler
   ) {
+    self.onDrain = onDrain
     self.address = address
     self.port = port
     self.tls = tls
@@ -97,6 +102,7 @@ public final class HTTPListener: Sendable {
     } onCancel: {
       channel.close(promise: nil)
     }
+    onDrain()
     await core.drain()
   }
 }

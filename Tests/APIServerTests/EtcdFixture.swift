@@ -1,3 +1,4 @@
+import Dispatch
 import EtcdClient
 import Foundation
 
@@ -143,6 +144,20 @@ enum Shell {
     standardInput.fileHandleForWriting.write(Data(input.utf8))
     try standardInput.fileHandleForWriting.close()
     return Running(process: process, output: output.fileHandleForReading)
+  }
+
+  /// As `run`, away from the threads that Swift's tasks run on: a server in this process needs them to
+  /// answer, and there may be as few as two.
+  static func runApart(
+    _ command: String, input: String = "", environment: [String: String] = [:]
+  ) async throws -> Outcome {
+    let result: Result<Outcome, any Error> = await withCheckedContinuation { continuation in
+      DispatchQueue.global().async {
+        continuation.resume(
+          returning: Result { try run(command, input: input, environment: environment) })
+      }
+    }
+    return try result.get()
   }
 
   /// Repeats a command until it succeeds, for ten seconds.

@@ -35,9 +35,9 @@ final class ServerFixture: Sendable {
     port = try await server.bind()
     running = Task { try await server.runBound() }
     for _ in 0..<400 {
-      if try Shell.run("curl -skf -o /dev/null https://127.0.0.1:\(port)/readyz").code == 0 {
-        return
-      }
+      let outcome = try await Shell.runApart(
+        "curl -skf -o /dev/null https://127.0.0.1:\(port)/readyz")
+      if outcome.code == 0 { return }
       try await Task.sleep(for: .milliseconds(25))
     }
     throw FixtureError("the server never became ready")

@@ -11,8 +11,9 @@ final class HealthChecks: Sendable {
   private struct State {
     var isBootstrapped = false
     var isStopping = false
-    /// The last thing that went wrong between the server and its store; nil while all is well.
-    var storeTrouble: String? = "not reached yet"
+    /// When the store answered last, and what went wrong since.
+    var storeAnswered: ContinuousClock.Instant?
+    var storeTrouble: String?
   }
   private let state = Mutex(State())
   private let cache: WatchCache
@@ -21,13 +22,30 @@ final class HealthChecks: Sendable {
 
   func noteBootstrapped() { state.withLock { $0.isBootstrapped = true } }
   func noteStopping() { state.withLock { $0.isStopping = true } }
-  func noteStore(trouble: String?) { state.withLock { $0.storeTrouble = trouble } }
+  func noteStoreAnswered() {
+    state.withLock { state in
+      state.storeAnswered = .now
+      state.storeTrouble = nil
+    }
+  }
+  func noteStore(trouble: String) { state.withLock { $0.storeTrouble = trouble } }
+
+  /// A store that is asked every two seconds and hasn't answered for longer than this has failed.
+  private static let storeSilence: Duration = .seconds(6)
+
+  private static func storeFailure(_ state: State) -> String? {
+    if let trouble = state.storeTrouble { return trouble }
+    guard let answered = state.storeAnswered else { return "the store has not answered yet" }
+    let silence = ContinuousClock.now - answered
+    return silence > storeSilence
+      ? "the store has not answered for \(silence.components.seconds) s" : nil
+  }
 
   private typealias Check = (name: String, failure: String?)
 
   private func checks(_ endpoint: String) -> [Check] {
     let state = state.withLock { $0 }
-    var checks: [Check] = [("ping", nil), ("etcd", state.storeTrouble)]
+    var checks: [Check] = [("ping", nil), ("etcd", Self.storeFailure(state))]
     // A server that has lost its store is not helped by a restart.
     if endpoint == "livez" { checks.removeLast() }
     if endpoint == "readyz" {

@@ -122,7 +122,11 @@ public final class KubeAPIServer: Sendable {
       tls: TLSSettings(
         certificateChain: server.certificatePEM, privateKey: server.keyPEM,
         clientRoots: pki.authorityPEM, clientCertificates: .optional),
-      limits: configuration.limits, group: group, logger: logger
+      limits: configuration.limits, group: group, logger: logger,
+      onDrain: { [health, cache] in
+        health.noteStopping()
+        cache.stopWatching()
+      }
     ) { request in await router.handle(request) }
   }
 
@@ -211,10 +215,7 @@ public final class KubeAPIServer: Sendable {
   /// As `run`, after `bind`.
   public func runBound() async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { [listener, health] in
-        defer { health.noteStopping() }
-        try await listener.run()
-      }
+      group.addTask { [listener] in try await listener.run() }
       group.addTask { [cache] in await cache.run() }
       group.addTask { [self] in await watchStore() }
       group.addTask { [self] in await bootstrap() }
@@ -229,7 +230,7 @@ public final class KubeAPIServer: Sendable {
     while !Task.isCancelled {
       do throws(StoreError) {
         _ = try await service.revisions.read()
-        health.noteStore(trouble: nil)
+        health.noteStoreAnswered()
       } catch {
         health.noteStore(trouble: error.message)
       }

@@ -3,12 +3,15 @@ import KubeAPI
 import Primitives
 
 /// Builds answers: one object, a list, a Status, in the form that the client asked for.
-struct Answers {
+struct Answers: Sendable {
   let format: AnswerFormat
   let include: TablePrinter.IncludedObject
-  let now: Timestamp
+  /// Ages in tables are counted when a row is written: a watch lives long.
+  let now: @Sendable () -> Timestamp
 
-  init(_ request: HTTPRequest, now: Timestamp, allowsForms: Bool = true) throws(StatusError) {
+  init(
+    _ request: HTTPRequest, now: @escaping @Sendable () -> Timestamp, allowsForms: Bool = true
+  ) throws(StatusError) {
     format = try AnswerFormat.negotiate(request.fields, allowsForms: allowsForms)
     self.now = now
     switch request.target.value(of: "includeObject") {
@@ -64,7 +67,7 @@ struct Answers {
         ], status: 200)
     case .table(let version):
       var table = resource.printer.table(
-        values, listMetadata: metadata, include: include, now: now)
+        values, listMetadata: metadata, include: include, now: now())
       table["apiVersion"] = Value("meta.k8s.io/\(version)")
       return encode(table, status: 200)
     }
@@ -110,7 +113,7 @@ struct Answers {
     case .table(let version):
       var table = resource.printer.table(
         [value], listMetadata: ["resourceVersion": value["metadata"]["resourceVersion"]],
-        include: include, now: now, hasColumns: hasColumns)
+        include: include, now: now(), hasColumns: hasColumns)
       table["apiVersion"] = Value("meta.k8s.io/\(version)")
       return table
     }

@@ -75,7 +75,7 @@ struct DeleteOptions: Sendable {
 extension ResourceService {
   func delete(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "DeleteOptions")
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     let wish = try DeleteOptions(call.request)
     try admission.admitDelete(name: call.info.name, of: call.resource)
     guard
@@ -191,7 +191,7 @@ extension ResourceService {
 
   func deleteCollection(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "DeleteOptions")
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     let wish = try DeleteOptions(call.request)
     let selection = try ListOptions(call.request.target, resource: call.resource, isWatch: false)
     let page = try await page(call.resource, namespace: call.namespace, selection)

@@ -7,7 +7,7 @@ extension ResourceService {
   /// Applies a patch to the newest object, again if that changed meanwhile.
   func patch(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "PatchOptions")
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     let patch = try Patch(call.request)
     for _ in 0..<Limits.writeAttempts {
       guard let old = try await current(call) else { throw notFound(call) }

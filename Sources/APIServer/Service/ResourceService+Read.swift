@@ -7,7 +7,7 @@ extension ResourceService {
   // MARK: Get
 
   func get(_ call: Call) async throws(StatusError) -> HTTPResponse {
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     let object: StoredObject?
     switch try await revisionAsked(call) {
     case nil:
@@ -61,8 +61,18 @@ extension ResourceService {
 
   func list(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try ListOptions(call.request.target, resource: call.resource, isWatch: false)
-    let answers = try Answers(call.request, now: environment.now())
-    let page = try await page(call.resource, namespace: call.namespace, options)
+    let answers = try Answers(call.request, now: environment.now)
+    let page: Page
+    do throws(StatusError) {
+      page = try await self.page(call.resource, namespace: call.namespace, options)
+    } catch {
+      guard error.reason == .expired, var token = options.continuation else { throw error }
+      // The token that the message speaks of: from the same place on, at the newest revision.
+      token.revision = nil
+      var status = error.value
+      status["metadata"]["continue"] = Value(token.token)
+      return .json(status, status: error.code)
+    }
     return answers.list(page.objects, of: call.resource, metadata: page.metadata)
   }
 
@@ -144,8 +154,8 @@ extension ResourceService {
       do throws(StoreError) {
         answer = try await store.read(query)
       } catch {
-        guard error.code == .compacted, let last else { throw Self.status(error) }
-        throw Self.expiredContinuation(last)
+        guard error.code == .compacted, last != nil else { throw Self.status(error) }
+        throw Self.expiredContinuation
       }
       if query.revision == nil {
         query.revision = answer.revision
@@ -171,8 +181,8 @@ extension ResourceService {
   }
 
   /// A page whose revision was compacted away: the client may go on at the newest revision instead, with
-  /// the token that the message offers, or begin again.
-  private static func expiredContinuation(_ last: String) -> StatusError {
+  /// the token that comes along, or begin again.
+  private static var expiredContinuation: StatusError {
     .expired(
       "The provided continue parameter is too old to display a consistent list result. You can start "
         + "a new list without the continue parameter, or use the continue token in this response to "

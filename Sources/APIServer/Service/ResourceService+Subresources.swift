@@ -28,7 +28,7 @@ extension ResourceService {
   }
 
   func getScale(_ call: Call) async throws(StatusError) -> HTTPResponse {
-    let answers = try Answers(call.request, now: environment.now(), allowsForms: false)
+    let answers = try Answers(call.request, now: environment.now, allowsForms: false)
     guard let object = try await current(call) else { throw notFound(call) }
     return answers.plain(scale(of: object, call.resource))
   }
@@ -38,7 +38,7 @@ extension ResourceService {
     let isPatch = call.info.verb == "patch"
     let options = try WriteOptions(
       call.request, kind: isPatch ? "PatchOptions" : "UpdateOptions")
-    let answers = try Answers(call.request, now: environment.now(), allowsForms: false)
+    let answers = try Answers(call.request, now: environment.now, allowsForms: false)
     guard let schema = SchemaCatalog.kubernetes.schema(for: Self.scaleKind) else {
       throw .internalError("no schema for Scale")
     }
@@ -84,7 +84,7 @@ extension ResourceService {
   /// Assigns a pod to a node, once: what a scheduler decides.
   func bind(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "CreateOptions")
-    let answers = try Answers(call.request, now: environment.now(), allowsForms: false)
+    let answers = try Answers(call.request, now: environment.now, allowsForms: false)
     let kind = GroupVersionKind(group: "", version: "v1", kind: "Binding")
     let binding = try RequestBody.parse(call.request, kind: kind).value
     let node = binding["target"]["name"].string ?? ""
@@ -160,7 +160,7 @@ extension ResourceService {
   /// Deletes a pod unless its disruption budget forbids.
   func evict(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "CreateOptions")
-    let answers = try Answers(call.request, now: environment.now(), allowsForms: false)
+    let answers = try Answers(call.request, now: environment.now, allowsForms: false)
     let kind = GroupVersionKind(group: "policy", version: "v1", kind: "Eviction")
     let eviction = try RequestBody.parse(call.request, kind: kind).value
     guard let pod = try await current(call) else { throw notFound(call) }

@@ -10,7 +10,7 @@ extension ResourceService {
   /// comes first as ADDED events (kubectl relies on that for `get pod NAME -w`).
   func watch(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try ListOptions(call.request.target, resource: call.resource, isWatch: true)
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     if options.continuation != nil {
       throw .badRequest("continue is forbidden for watch")
     }
@@ -157,7 +157,7 @@ private struct EventStream: Sendable {
           return
         }
         do { try await Task.sleep(for: pause) } catch { return }
-        if allowsBookmarks { service.cache.bookmark(watcher) }
+        if allowsBookmarks, end - ContinuousClock.now > lead { service.cache.bookmark(watcher) }
       }
     }
   }

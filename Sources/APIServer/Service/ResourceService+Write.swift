@@ -22,7 +22,7 @@ extension ResourceService {
 
   func create(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "CreateOptions")
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     let body = try RequestBody(call.request, of: call.resource)
     let warnings = try body.judge(options.fieldValidation) {
       .strict(call.resource.kind, unknown: $0, duplicates: $1)
@@ -72,7 +72,7 @@ extension ResourceService {
 
   func update(_ call: Call) async throws(StatusError) -> HTTPResponse {
     let options = try WriteOptions(call.request, kind: "UpdateOptions")
-    let answers = try Answers(call.request, now: environment.now())
+    let answers = try Answers(call.request, now: environment.now)
     let body = try RequestBody(call.request, of: call.resource)
     let warnings = try body.judge(options.fieldValidation) {
       .strict(call.resource.kind, unknown: $0, duplicates: $1)

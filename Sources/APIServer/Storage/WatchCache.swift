@@ -139,7 +139,7 @@ final class WatchCache: Sendable {
         try? await Task.sleep(for: .milliseconds(200))
       }
     }
-    endAllWatchers()
+    stopWatching()
   }
 
   /// Reads everything at one revision, page by page.
@@ -290,7 +290,8 @@ final class WatchCache: Sendable {
     return due.map(\.continuation)
   }
 
-  private func endAllWatchers() {
+  /// Ends all watches, and takes no new ones: the server stops.
+  func stopWatching() {
     let watchers = state.withLock { state in
       let watchers = state.resources.values.flatMap { $0.buckets.values.flatMap(\.values) }
       for key in state.resources.keys { state.resources[key]?.buckets = [:] }
