@@ -16,7 +16,7 @@ final class EtcdFixture: @unchecked Sendable {
   private let directory = TemporaryDirectory()
   private(set) var endpoints: [StoreClient.Endpoint] = []
 
-  static let binary = Peers.etcd
+  static let binary = Peers.etcd?.path
 
   /// Starts `members` members and waits until they answer.
   init(members: Int = 1) throws {
