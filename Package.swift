@@ -154,10 +154,12 @@ let package = Package(
     // MARK: Test libraries
     .target(
       name: "SimulatedStorage", dependencies: ["Primitives", "Persistence"], swiftSettings: fast),
+    .target(name: "Verification", dependencies: ["Primitives"], swiftSettings: fast),
     .target(
       name: "Simulator",
       dependencies: [
         "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "SimulatedStorage",
+        "Verification",
       ],
       swiftSettings: fast),
     .target(name: "TestKit", path: "Tests/TestKit", swiftSettings: strict),
@@ -198,6 +200,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "LoadGeneratorTests", dependencies: ["EtcdWire", "martlet-bench", histogram],
+      swiftSettings: strict),
+    .testTarget(
+      name: "VerificationTests", dependencies: ["Primitives", "Verification"],
       swiftSettings: strict),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulator", "Primitives", "Raft", "Replica"],

@@ -49,8 +49,10 @@ import Testing
       "NIOPosix", "NIOHTTP1", "NIOSSL", "Logging", "Glibc",
     ],
     "SimulatedStorage": ["Primitives", "Persistence"],
+    "Verification": ["Primitives"],
     "Simulator": [
       "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "SimulatedStorage",
+      "Verification",
     ],
   ]
 
