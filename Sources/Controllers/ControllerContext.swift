@@ -14,10 +14,16 @@ public final class ControllerContext: Sendable {
   let namespaces: Informer
   let serviceAccounts: Informer
   let nodeLeases: Informer
+  let services: Informer
+  let endpoints: Informer
+  let endpointSlices: Informer
+  let jobs: Informer
 
   /// Objects of the controller with this uid.
   static let byController = "controller"
   static let byNamespace = "namespace"
+  /// EndpointSlices of the Service whose key (`namespace/name`) this is.
+  static let byService = "service"
 
   public init(client: APIClient, log: Logger) {
     self.client = client
@@ -38,10 +44,22 @@ public final class ControllerContext: Sendable {
     namespaces = informer(.namespaces)
     serviceAccounts = informer(.serviceAccounts)
     nodeLeases = informer(.leases, namespace: "kube-node-lease")
+    services = informer(.services)
+    endpoints = informer(.endpoints)
+    endpointSlices = informer(.endpointSlices)
+    endpointSlices.addIndex(Self.byService) { slice in
+      let view = AnyObjectView(slice)
+      return view.labels[EndpointSlices.serviceLabel].string.map { ["\(view.namespace)/\($0)"] }
+        ?? []
+    }
+    jobs = informer(.jobs)
   }
 
   var informers: [Informer] {
-    [pods, replicaSets, deployments, nodes, namespaces, serviceAccounts, nodeLeases]
+    [
+      pods, replicaSets, deployments, nodes, namespaces, serviceAccounts, nodeLeases, services,
+      endpoints, endpointSlices, jobs,
+    ]
   }
 
   /// Keeps the caches current until cancelled.

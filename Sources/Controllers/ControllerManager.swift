@@ -30,6 +30,9 @@ public struct ControllerManager: Sendable {
     let namespaces = NamespaceController(context)
     let nodes = NodeLifecycleController(context)
     let garbage = GarbageCollector(context)
+    let endpoints = EndpointsController(context)
+    let slices = EndpointSliceController(context)
+    let mirrors = EndpointSliceMirroringController(context)
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await context.runInformers() }
       group.addTask { await garbage.runInformers() }
@@ -39,6 +42,9 @@ public struct ControllerManager: Sendable {
       group.addTask { await namespaces.run() }
       group.addTask { await nodes.run() }
       group.addTask { await garbage.run() }
+      group.addTask { await endpoints.run() }
+      group.addTask { await slices.run() }
+      group.addTask { await mirrors.run() }
     }
   }
 }

@@ -133,7 +133,7 @@ public final class StoreClient: Sendable {
   /// Changes a key if it is at the expected revision. Never tried again where its outcome is unknown.
   public func swap(_ swap: StoreSwap) async throws(StoreError) -> StoreSwapOutcome {
     try StoreMessages.swapOutcome(
-      try await call("/etcdserverpb.KV/Txn", StoreMessages.swap(swap), isSafe: false))
+      try await call("/etcdserverpb.KV/Txn", StoreMessages.swap(swap), isSafe: false), of: swap)
   }
 
   /// Sets a key, whatever it was.

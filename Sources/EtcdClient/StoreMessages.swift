@@ -59,16 +59,55 @@ enum StoreMessages {
       read.key = key
       output.append(field: 3, message: RequestOp(.range(read)))
     }
+    for companion in swap.companions { append(companion, to: &output) }
     return output
   }
 
-  static func swapOutcome(_ bytes: [UInt8]) throws(StoreError) -> StoreSwapOutcome {
+  private static func append(_ companion: StoreSwap.Companion, to output: inout [UInt8]) {
+    switch companion {
+    case .claim(let key, let value):
+      key.withUnsafeBytes { key in
+        var compare = Compare()
+        compare.relation = .equal
+        compare.target = .modRevision
+        compare.key = key
+        compare.operand = .modRevision(0)
+        output.append(field: 1, message: compare)
+        value.withUnsafeBytes { value in
+          var put = PutRequest()
+          put.key = key
+          put.value = value
+          output.append(field: 2, message: RequestOp(.put(put)))
+        }
+        var read = RangeRequest()
+        read.key = key
+        read.keysOnly = true
+        output.append(field: 3, message: RequestOp(.range(read)))
+      }
+    case .release(let key):
+      key.withUnsafeBytes { key in
+        var delete = DeleteRangeRequest()
+        delete.key = key
+        output.append(field: 2, message: RequestOp(.deleteRange(delete)))
+      }
+    }
+  }
+
+  static func swapOutcome(
+    _ bytes: [UInt8], of swap: StoreSwap
+  ) throws(StoreError) -> StoreSwapOutcome {
     try decode(bytes) { (response: TxnResponse) throws(StoreError) in
       if response.succeeded { return .done(Revision(response.header?.revision ?? 0)) }
-      guard case .range(let range)? = response.responses.first?.response else {
-        throw StoreError(.malformedAnswer, "a transaction's answer lacks its read")
+      var found: [StoreRecord?] = []
+      for operation in response.responses {
+        guard case .range(let range) = operation.response else { continue }
+        found.append(range.keyValues.first.map(record))
       }
-      return .conflict(current: range.keyValues.first.map(record))
+      guard found.count == 1 + swap.claims.count else {
+        throw StoreError(.malformedAnswer, "a transaction's answer lacks its reads")
+      }
+      if (found[0]?.modRevision ?? .zero) != swap.expected { return .conflict(current: found[0]) }
+      return .taken(keys: found.dropFirst().compactMap { $0?.key })
     }
   }
 

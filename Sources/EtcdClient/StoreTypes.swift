@@ -99,15 +99,30 @@ public struct StoreSwap: Sendable {
     case delete
   }
 
+  /// Another key that is changed in the same transaction, or not at all.
+  public enum Companion: Sendable {
+    /// Makes a key that must not exist.
+    case claim(key: [UInt8], value: [UInt8])
+    /// Deletes a key, whether it exists or not.
+    case release(key: [UInt8])
+  }
+
   public var key: [UInt8]
   /// The mod revision that the key must have; zero: the key must not exist.
   public var expected: Revision
   public var change: Change
+  public var companions: [Companion]
 
-  public init(key: [UInt8], expected: Revision, change: Change) {
+  public init(key: [UInt8], expected: Revision, change: Change, companions: [Companion] = []) {
     self.key = key
     self.expected = expected
     self.change = change
+    self.companions = companions
+  }
+
+  /// The keys of the companions that must not exist, in order.
+  public var claims: [[UInt8]] {
+    companions.compactMap { if case .claim(let key, _) = $0 { key } else { nil } }
   }
 }
 
@@ -117,6 +132,8 @@ public enum StoreSwapOutcome: Sendable {
   case done(Revision)
   /// The key is not at the expected revision; what it is now, nil if it doesn't exist.
   case conflict(current: StoreRecord?)
+  /// The key is where it was expected, but these keys, which were to be claimed, exist.
+  case taken(keys: [[UInt8]])
 }
 
 /// One change of one key.

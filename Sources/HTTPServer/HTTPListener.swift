@@ -92,6 +92,9 @@ public final class HTTPListener: Sendable {
     return channel.localAddress?.port ?? port
   }
 
+  /// The port that is open; nil before `bind`.
+  public var boundPort: Int? { bound.withLock { $0?.localAddress?.port } }
+
   /// Serves until the surrounding task is cancelled, then drains. Opens the port if `bind` didn't.
   public func run() async throws {
     if bound.withLock({ $0 }) == nil { try await bind() }

@@ -2,6 +2,7 @@ import APIServer
 import ArgumentParser
 import EtcdClient
 import Foundation
+import KubeAPI
 import Logging
 
 /// `martlet apiserver`: the Kubernetes-style API over a store.
@@ -50,6 +51,14 @@ struct APIServerCommand: AsyncParsableCommand {
 
   @Option(help: "Range of the services' cluster addresses; its first one names the API itself.")
   var serviceClusterIpRange = "10.96.0.0/12"
+
+  @Option(help: "Range of the nodes' ports that services may take.")
+  var serviceNodePortRange = "30000-32767"
+
+  @Option(
+    help:
+      "How the server's address gets into the endpoints of the Service kubernetes: lease or none.")
+  var endpointReconcilerType = "lease"
 
   @Option(help: "File of bearer tokens: lines of token,user,uid,\"group1,group2\".")
   var tokenAuthFile: String?
@@ -110,7 +119,21 @@ struct APIServerCommand: AsyncParsableCommand {
     configuration.port = securePort
     configuration.advertiseAddress = advertiseAddress
     configuration.extraHosts = certificateHost
+    guard AddressRange(serviceClusterIpRange) != nil else {
+      throw UsageFailure(
+        "--service-cluster-ip-range '\(serviceClusterIpRange)' is no range such as 10.96.0.0/12")
+    }
     configuration.serviceRange = serviceClusterIpRange
+    let ports = serviceNodePortRange.split(separator: "-").compactMap { Int64($0) }
+    guard ports.count == 2, ports[0] >= 1, ports[0] <= ports[1], ports[1] <= 65_535 else {
+      throw UsageFailure(
+        "--service-node-port-range '\(serviceNodePortRange)' is no range such as 30000-32767")
+    }
+    configuration.servicePorts = ports[0]...ports[1]
+    guard ["lease", "none"].contains(endpointReconcilerType) else {
+      throw UsageFailure("--endpoint-reconciler-type must be lease or none")
+    }
+    configuration.publishesAddress = endpointReconcilerType == "lease"
     configuration.tokenFile = tokenAuthFile
     configuration.nodes = try node.map { text in
       let halves = text.split(separator: "=", maxSplits: 1)

@@ -15,6 +15,27 @@ final class MemoryStore: ObjectStore {
     var nextID: UInt64 = 1
     /// Failures to come: each request to change something takes the first one.
     var failures: [StoreError] = []
+
+    mutating func publish(_ change: StoreChange) {
+      history.append(change)
+      for watcher in watchers.values { watcher.yield(change) }
+    }
+
+    /// Changes a swap's companion at the swap's revision.
+    mutating func apply(_ companion: StoreSwap.Companion) {
+      switch companion {
+      case .claim(let key, let value):
+        let record = StoreRecord(
+          key: key, value: value, createRevision: revision, modRevision: revision)
+        records[key] = record
+        publish(StoreChange(kind: .put, record: record, previous: nil))
+      case .release(let key):
+        guard let previous = records.removeValue(forKey: key) else { return }
+        let tombstone = StoreRecord(
+          key: key, value: [], createRevision: .zero, modRevision: revision)
+        publish(StoreChange(kind: .delete, record: tombstone, previous: previous))
+      }
+    }
   }
   private let state = Mutex(State())
 
@@ -59,6 +80,8 @@ final class MemoryStore: ObjectStore {
       guard (current?.modRevision ?? .zero) == swap.expected else {
         return .success(.conflict(current: current))
       }
+      let taken = swap.claims.filter { state.records[$0] != nil }
+      if !taken.isEmpty { return .success(.taken(keys: taken)) }
       state.revision = state.revision.next
       let revision = state.revision
       let change: StoreChange
@@ -75,8 +98,8 @@ final class MemoryStore: ObjectStore {
           key: swap.key, value: [], createRevision: .zero, modRevision: revision)
         change = StoreChange(kind: .delete, record: tombstone, previous: current)
       }
-      state.history.append(change)
-      for watcher in state.watchers.values { watcher.yield(change) }
+      state.publish(change)
+      for companion in swap.companions { state.apply(companion) }
       if !state.failures.isEmpty { return .failure(state.failures.removeFirst()) }
       return .success(.done(revision))
     }

@@ -21,6 +21,8 @@ final class ServerFixture: Sendable {
       dataDirectory: directory.path, storeEndpoints: endpoints)
     configuration.port = 0
     configuration.nodes = [.init(name: "node-1", addresses: ["127.0.0.1"])]
+    // Its renewal would come at any moment and change revisions.
+    configuration.publishesAddress = false
     configuration.limits.drain = .milliseconds(200)
     var environment = KubeAPIServer.Environment()
     let uids = Counter()

@@ -33,11 +33,15 @@ public final class KubeAPIServer: Sendable {
     public var extraHosts: [String] = []
     /// The cluster addresses of services; its first one names the API itself.
     public var serviceRange = "10.96.0.0/12"
+    /// The ports of nodes that services may take.
+    public var servicePorts: ClosedRange<Int64> = 30_000...32_767
     /// A file of bearer tokens.
     public var tokenFile: String?
     /// Nodes to write credentials for.
     public var nodes: [Node] = []
     public var limits = HTTPLimits()
+    /// Whether the server writes its address into the endpoints of the Service `kubernetes`.
+    public var publishesAddress = true
 
     /// A node that is to join: its name and what the API server reaches it by.
     public struct Node: Sendable, Equatable {
@@ -74,6 +78,9 @@ public final class KubeAPIServer: Sendable {
     self.configuration = configuration
     self.logger = logger
     pki = try ClusterPKI(directory: configuration.dataDirectory)
+    guard let serviceRange = AddressRange(configuration.serviceRange) else {
+      throw PKIError("the service range \(configuration.serviceRange) is no block of addresses")
+    }
     let server = try pki.ensureServer(hosts: Self.hosts(configuration))
     let nodeClient = try pki.ensureNodeClient()
     var tokens = [
@@ -104,7 +111,10 @@ public final class KubeAPIServer: Sendable {
         ResourceService.fields(of: value, prefix: prefix, scheme: scheme())
       }, logger: logger)
     service = ResourceService(
-      scheme: scheme, store: store, cache: cache, environment: environment.service,
+      scheme: scheme, store: store, cache: cache,
+      allocation: ServiceAllocation(
+        addresses: serviceRange, ports: configuration.servicePorts),
+      environment: environment.service,
       logger: logger)
     health = HealthChecks(cache: cache)
     let router = RequestRouter(
@@ -160,21 +170,12 @@ public final class KubeAPIServer: Sendable {
       "localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default",
       "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
     ]
-    if let first = firstAddress(of: configuration.serviceRange) { hosts.append(first) }
+    if let range = AddressRange(configuration.serviceRange) { hosts.append(range.address(0)) }
     hosts.append(ProcessInfo.processInfo.hostName)
     hosts.append(advertised(configuration))
     hosts += configuration.extraHosts
     var seen: Set<String> = []
     return hosts.filter { !$0.isEmpty && seen.insert($0).inserted }
-  }
-
-  /// The first address of a range: `10.96.0.1` of `10.96.0.0/12`.
-  static func firstAddress(of range: String) -> String? {
-    guard let text = range.split(separator: "/").first,
-      var bytes = CertificateAuthority.addressBytes(String(text)), bytes.count == 4
-    else { return nil }
-    bytes[3] |= 1
-    return bytes.map(String.init).joined(separator: ".")
   }
 
   // MARK: Running
@@ -218,7 +219,13 @@ public final class KubeAPIServer: Sendable {
       group.addTask { [listener] in try await listener.run() }
       group.addTask { [cache] in await cache.run() }
       group.addTask { [self] in await watchStore() }
-      group.addTask { [self] in await bootstrap() }
+      group.addTask { [self] in
+        await Bootstrap(
+          service: service, health: health, address: Self.advertised(configuration),
+          port: listener.boundPort ?? configuration.port,
+          publishesAddress: configuration.publishesAddress, logger: logger
+        ).run()
+      }
       // The listener's end is the server's.
       try await group.next()
       group.cancelAll()
@@ -235,50 +242,6 @@ public final class KubeAPIServer: Sendable {
         health.noteStore(trouble: error.message)
       }
       try? await Task.sleep(for: .seconds(2))
-    }
-  }
-
-  /// Namespaces that every cluster has.
-  static let systemNamespaces = ["default", "kube-node-lease", "kube-public", "kube-system"]
-
-  /// Makes the system namespaces, trying until the store takes them.
-  private func bootstrap() async {
-    var missing = Self.systemNamespaces
-    while !missing.isEmpty && !Task.isCancelled {
-      do throws(StatusError) {
-        for name in missing {
-          try await service.ensureNamespace(name)
-          missing.removeFirst()
-        }
-      } catch {
-        logger.warning(
-          "can't make the system namespaces yet", metadata: ["error": "\(error.message)"])
-        try? await Task.sleep(for: .milliseconds(500))
-      }
-    }
-    health.noteBootstrapped()
-    // The group ends when its first task does: this one waits for the others.
-    while !Task.isCancelled { try? await Task.sleep(for: .seconds(3_600)) }
-  }
-}
-
-extension ResourceService {
-  /// Makes a namespace unless it is there.
-  func ensureNamespace(_ name: String) async throws(StatusError) {
-    let core = GroupVersion(group: "", version: "v1")
-    guard let resource = scheme().resource(core, "namespaces") else { return }
-    var options = WriteOptions()
-    options.fieldManager = "martlet-apiserver"
-    do throws(StatusError) {
-      _ = try await insert(
-        [
-          "kind": "Namespace", "apiVersion": "v1",
-          "metadata": [
-            "name": Value(name), "labels": ["kubernetes.io/metadata.name": Value(name)],
-          ],
-        ], into: resource, namespace: "", options)
-    } catch  where error.reason == .alreadyExists {
-      return
     }
   }
 }

@@ -128,7 +128,7 @@ extension ResourceService {
       // The stored form is written back as it is: marking knows no versions.
       switch try await commitStored(object, of: resource, old: old, options) {
       case .done(let stored): return .stored(stored)
-      case .conflict: continue
+      case .conflict, .taken: continue
       }
     }
     throw .conflict(resource.groupResource, name: name)

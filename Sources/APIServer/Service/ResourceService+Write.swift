@@ -43,6 +43,7 @@ extension ResourceService {
     let isNameGenerated =
       value["metadata"]["name"].isEmpty && !value["metadata"]["generateName"].isEmpty
     var attempts = 0
+    var taken: Set<String> = []
     while true {
       attempts += 1
       var object = value
@@ -52,6 +53,7 @@ extension ResourceService {
         &object,
         ResourceDefinition.Creation(
           namespace: namespace, uid: environment.uid(), now: now, random: environment.random()))
+      let wishes = try assign(&object, from: .null, of: resource, taken: taken)
       ManagedFields.update(
         &object, from: .null, schema: resource.schema, apiVersion: resource.kind.apiVersion,
         manager: options.fieldManager, subresource: "", now: now)
@@ -59,8 +61,14 @@ extension ResourceService {
       try await admission.admitCreate(object, of: resource, namespace: namespace)
       let name = object["metadata"]["name"].string ?? ""
       let key = resource.storageKey(namespace: namespace, name: name)
-      switch try await commit(object, of: resource, key: key, expected: .zero, options) {
+      switch try await commit(
+        object, of: resource, key: key, expected: .zero, options,
+        companions: companions(of: object, from: .null, resource))
+      {
       case .done(let stored): return stored
+      case .taken(let keys):
+        taken = try await judge(
+          keys, wishes, object, resource, isLast: attempts >= Limits.writeAttempts)
       case .conflict:
         if isNameGenerated && attempts < Limits.writeAttempts { continue }
         throw .alreadyExists(resource.groupResource, name: name)
@@ -175,22 +183,70 @@ extension ResourceService {
     unchanged["metadata"]["managedFields"] = .null
     object["metadata"]["managedFields"] = .null
     if object == unchanged { return .stored(old) }
-    ManagedFields.update(
-      &object, from: before, schema: resource.schema, apiVersion: resource.kind.apiVersion,
-      manager: options.fieldManager, subresource: recorded ?? subresource, now: environment.now())
-    if subresource != "finalize" {
-      try resource.validateUpdate(
-        object, from: before, subresource: subresource.isEmpty ? nil : subresource)
+    let prepared = object
+    var taken: Set<String> = []
+    for attempt in 1...Limits.writeAttempts {
+      object = prepared
+      let wishes =
+        subresource.isEmpty
+        ? try assign(&object, from: before, of: resource, taken: taken) : [:]
+      ManagedFields.update(
+        &object, from: before, schema: resource.schema, apiVersion: resource.kind.apiVersion,
+        manager: options.fieldManager, subresource: recorded ?? subresource,
+        now: environment.now())
+      if subresource != "finalize" {
+        try resource.validateUpdate(
+          object, from: before, subresource: subresource.isEmpty ? nil : subresource)
+      }
+      if Self.isDeletionComplete(object) {
+        return try await remove(old, from: resource, options).map { .deleted($0) }
+      }
+      switch try await commit(
+        object, of: resource, key: old.key, expected: old.revision, options,
+        companions: companions(of: object, from: before, resource))
+      {
+      case .done(let stored): return .stored(stored)
+      case .conflict: return nil
+      case .taken(let keys):
+        taken = try await judge(
+          keys, wishes, object, resource, isLast: attempt == Limits.writeAttempts)
+      }
     }
-    if Self.isDeletionComplete(object) {
-      return try await remove(old, from: resource, options).map { .deleted($0) }
+    return nil
+  }
+
+  // MARK: What a write claims besides its key
+
+  private func assign(
+    _ object: inout Value, from old: Value, of resource: ResourceDefinition, taken: Set<String>
+  ) throws(StatusError) -> ServiceAllocation.Wishes {
+    guard ServiceAllocation.concerns(resource) else { return [:] }
+    var random = environment.random()
+    return try allocation.assign(&object, from: old, taken: taken, random: &random)
+  }
+
+  private func companions(
+    of object: Value, from old: Value, _ resource: ResourceDefinition
+  ) -> [StoreSwap.Companion] {
+    ServiceAllocation.concerns(resource) ? ServiceAllocation.companions(of: object, from: old) : []
+  }
+
+  /// What to do about keys that were to be claimed and are taken.
+  ///
+  /// - Returns: all that are taken, to choose others.
+  /// - Throws: 422 where the client itself had asked for one of them.
+  private func judge(
+    _ keys: [[UInt8]], _ wishes: ServiceAllocation.Wishes, _ object: Value,
+    _ resource: ResourceDefinition, isLast: Bool
+  ) async throws(StatusError) -> Set<String> {
+    let errors = keys.compactMap { wishes[String(decoding: $0, as: UTF8.self)] }
+    guard errors.isEmpty else {
+      throw .invalid(resource.kind, name: object["metadata"]["name"].string ?? "", errors)
     }
-    switch try await commit(
-      object, of: resource, key: old.key, expected: old.revision, options)
-    {
-    case .done(let stored): return .stored(stored)
-    case .conflict: return nil
+    if isLast {
+      throw .serviceUnavailable("no free address or port could be claimed")
     }
+    return try await takenKeys()
   }
 
   /// An object that is being deleted goes when nothing holds it any more.
@@ -206,12 +262,14 @@ extension ResourceService {
   enum Commit {
     case done(StoredObject)
     case conflict
+    /// Keys that were to be claimed exist.
+    case taken([[UInt8]])
   }
 
   /// Writes an object if its key is at the expected revision.
   func commit(
     _ object: Value, of resource: ResourceDefinition, key: String, expected: Revision,
-    _ options: WriteOptions
+    _ options: WriteOptions, companions: [StoreSwap.Companion] = []
   ) async throws(StatusError) -> Commit {
     let bytes = Self.storedForm(resource.storage.stored(object)).json
     guard bytes.count <= Limits.objectBytes else {
@@ -229,6 +287,8 @@ extension ResourceService {
         let found = try await storing { () throws(StoreError) in try await store.get(key).record }
         if found != nil { return .conflict }
       }
+      let taken = try await takenClaims(companions)
+      if !taken.isEmpty { return .taken(taken) }
       return try stored(expected)
     }
     let expires = resource.storagePrefix == "events"
@@ -240,7 +300,8 @@ extension ResourceService {
         let lease = expires ? try await eventLeases.lease() : .none
         outcome = try await store.swap(
           StoreSwap(
-            key: Array(key.utf8), expected: expected, change: .put(value: bytes, lease: lease)))
+            key: Array(key.utf8), expected: expected, change: .put(value: bytes, lease: lease),
+            companions: companions))
       } catch {
         if error.code == .leaseNotFound { eventLeases.reset() }
         let mayRetry = error.code == .unknownOutcome || error.code == .leaseNotFound
@@ -253,6 +314,7 @@ extension ResourceService {
         // An earlier attempt took place after all.
         return try stored(current.modRevision)
       case .conflict: return .conflict
+      case .taken(let keys): return .taken(keys)
       }
     }
   }
@@ -269,11 +331,13 @@ extension ResourceService {
       attempts += 1
       do throws(StoreError) {
         let swap = StoreSwap(
-          key: Array(object.key.utf8), expected: object.revision, change: .delete)
+          key: Array(object.key.utf8), expected: object.revision, change: .delete,
+          companions: ServiceAllocation.concerns(resource)
+            ? ServiceAllocation.releases(of: object.value) : [])
         switch try await store.swap(swap) {
         case .done(let revision): return StoredObject(object, revision: revision)
         case .conflict(nil): return object
-        case .conflict: return nil
+        case .conflict, .taken: return nil
         }
       } catch {
         guard error.code == .unknownOutcome, attempts < 3 else { throw Self.status(error) }

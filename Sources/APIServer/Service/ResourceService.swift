@@ -29,6 +29,7 @@ final class ResourceService: Sendable {
   let revisions: RevisionReader
   let eventLeases: EventLeases
   let admission: Admission
+  let allocation: ServiceAllocation
   let environment: Environment
   let logger: Logger
 
@@ -42,11 +43,12 @@ final class ResourceService: Sendable {
 
   init(
     scheme: @escaping @Sendable () -> Scheme, store: any ObjectStore, cache: WatchCache,
-    environment: Environment, logger: Logger
+    allocation: ServiceAllocation, environment: Environment, logger: Logger
   ) {
     self.scheme = scheme
     self.store = store
     self.cache = cache
+    self.allocation = allocation
     self.environment = environment
     self.logger = logger
     revisions = RevisionReader(store: store)

@@ -53,7 +53,7 @@ struct Admission: Sendable {
     }
   }
 
-  private static let systemPriorities: [String: Int64] = [
+  static let systemPriorities: [String: Int64] = [
     "system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000,
   ]
 
