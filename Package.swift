@@ -25,6 +25,7 @@ let fast: [SwiftSetting] =
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
 let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
 let nioTLS: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
@@ -90,7 +91,9 @@ let package = Package(
       swiftSettings: fast),
     .target(
       name: "HTTPServer",
-      dependencies: ["Primitives", "HTTP2", nioCore, nioPosix, nioHTTP1, nioTLS, nioSSL, logging],
+      dependencies: [
+        "Primitives", "HTTP2", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioTLS, nioSSL, logging,
+      ],
       swiftSettings: strict),
     .target(
       name: "KubeClient",
@@ -128,8 +131,8 @@ let package = Package(
     .target(
       name: "NodeAgent",
       dependencies: [
-        "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", "CZlib", certificates, asn1,
-        crypto, nioCore, nioPosix, logging,
+        "Primitives", "KubeAPI", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux", "CZlib",
+        certificates, asn1, crypto, nioCore, nioPosix, nioHTTP1, nioSSL, logging,
       ],
       swiftSettings: strict),
 
@@ -185,7 +188,9 @@ let package = Package(
       exclude: ["Clients"], swiftSettings: strict),
     .testTarget(
       name: "HTTPServerTests",
-      dependencies: ["Primitives", "HTTP2", "HTTPServer", nioCore, nioPosix, nioSSL],
+      dependencies: [
+        "Primitives", "HTTP2", "HTTPServer", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioSSL,
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "ReplicaTests",

@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/netlink.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -81,6 +84,8 @@ static void run_child(const struct clinux_spawn_request *request, int pipe) {
   int status_pipe = fcntl(pipe, F_DUPFD_CLOEXEC, 3);
   if (status_pipe < 0) _exit(127);
 
+  if (request->mount_namespace >= 0 && setns(request->mount_namespace, CLONE_NEWNS) < 0)
+    goto failed;
   if (request->is_detached) {
     if (setsid() < 0) goto failed;
     pid_t pid = fork();
@@ -293,6 +298,22 @@ int clinux_pipe(int *ends) {
   return 0;
 }
 
+int clinux_pipe_for_input(int *ends) {
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  if (fcntl(ends[1], F_SETFL, O_NONBLOCK) < 0) {
+    int error = errno;
+    close(ends[0]);
+    close(ends[1]);
+    return -error;
+  }
+  return 0;
+}
+
+int clinux_set_window_size(int terminal, unsigned short columns, unsigned short rows) {
+  struct winsize size = {.ws_row = rows, .ws_col = columns};
+  return result(ioctl(terminal, TIOCSWINSZ, &size));
+}
+
 // MARK: Unix sockets
 
 static int fill_address(struct sockaddr_un *address, int directory, const char *name) {
@@ -343,6 +364,90 @@ int clinux_connect(const char *directory, const char *name) {
 
 int clinux_accept(int listener) {
   return result(accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+// Waits for an event on a descriptor: 1 if it came, 0 if the time is over.
+static int wait_for(int descriptor, short events, int milliseconds) {
+  struct pollfd wait = {.fd = descriptor, .events = events};
+  int count;
+  do {
+    count = poll(&wait, 1, milliseconds);
+  } while (count < 0 && errno == EINTR);
+  return count > 0;
+}
+
+int clinux_receive_descriptor(int listener, int milliseconds) {
+  if (!wait_for(listener, POLLIN, milliseconds)) return -ETIMEDOUT;
+  int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+  if (connection < 0) return -errno;
+  int outcome = -ETIMEDOUT;
+  if (wait_for(connection, POLLIN, milliseconds)) {
+    char text[256];
+    union {
+      struct cmsghdr header;
+      char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec vector = {.iov_base = text, .iov_len = sizeof text};
+    struct msghdr message = {0};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control;
+    ssize_t count = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+    outcome = count < 0 ? -errno : -EBADMSG;
+    struct cmsghdr *header = count < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof(int))) {
+      memcpy(&outcome, CMSG_DATA(header), sizeof outcome);
+    }
+  }
+  close(connection);
+  return outcome;
+}
+
+static int connect_to(int descriptor, const struct sockaddr *address, socklen_t length,
+                      int milliseconds) {
+  if (connect(descriptor, address, length) == 0) return 0;
+  if (errno != EINPROGRESS) return -errno;
+  if (!wait_for(descriptor, POLLOUT, milliseconds)) return -ETIMEDOUT;
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &size) < 0) return -errno;
+  return -error;
+}
+
+int clinux_connect_in_network(int network_namespace, unsigned short port, int milliseconds) {
+  int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+  if (own < 0) return -errno;
+  if (setns(network_namespace, CLONE_NEWNET) < 0) {
+    int error = errno;
+    close(own);
+    return -error;
+  }
+  // A socket belongs to the namespace in which it was made.
+  int sockets[2] = {socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+                    socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  // A thread in the wrong network would silently serve it to others.
+  if (setns(own, CLONE_NEWNET) < 0) abort();
+  close(own);
+
+  struct sockaddr_in version4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+  version4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  struct sockaddr_in6 version6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+  version6.sin6_addr = in6addr_loopback;
+  int outcome = -EAFNOSUPPORT;
+  int connected = -1;
+  if (sockets[0] >= 0) {
+    outcome = connect_to(sockets[0], (struct sockaddr *)&version4, sizeof version4, milliseconds);
+    if (outcome == 0) connected = 0;
+  }
+  if (connected < 0 && sockets[1] >= 0 &&
+      connect_to(sockets[1], (struct sockaddr *)&version6, sizeof version6, milliseconds) == 0)
+    connected = 1;
+  for (int i = 0; i < 2; i++) {
+    if (sockets[i] >= 0 && i != connected) close(sockets[i]);
+  }
+  return connected >= 0 ? sockets[connected] : outcome;
 }
 
 int clinux_route_socket(void) {

@@ -104,7 +104,10 @@ public final class HTTPConnectionPool: Sendable {
   ) async throws -> IncomingResponse {
     var headers = HTTPHeaders()
     let host = settings.host.contains(":") ? "[\(settings.host)]" : settings.host
-    headers.add(name: "host", value: "\(host):\(settings.port)")
+    // A probe may name another host than the one it connects to.
+    if !request.headers.contains(where: { $0.name.lowercased() == "host" }) {
+      headers.add(name: "host", value: "\(host):\(settings.port)")
+    }
     for (name, value) in request.headers { headers.add(name: name, value: value) }
     if !request.body.isEmpty || ["POST", "PUT", "PATCH"].contains(request.method) {
       headers.replaceOrAdd(name: "content-length", value: "\(request.body.count)")

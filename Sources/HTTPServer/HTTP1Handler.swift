@@ -1,13 +1,14 @@
 import Logging
 import NIOCore
 import NIOHTTP1
+import NIOWebSocket
 
 /// HTTP/1.1 on one connection: collects a request, runs the listener's handler, sends the response.
 ///
 /// NIOHTTP1's pipelining handler below holds back the next request until this one's response has
 /// ended, so there is at most one request in flight. All state belongs to the event loop; the
 /// request's task reaches it through `ConnectionOutput`.
-final class HTTP1Handler: ChannelInboundHandler {
+final class HTTP1Handler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
@@ -19,17 +20,25 @@ final class HTTP1Handler: ChannelInboundHandler {
     case refusing
     case responding(Task<Void, Never>)
     case closed
+    /// The connection is no longer ours.
+    case upgraded(Task<Void, Never>?)
   }
 
   private let core: ListenerCore
+  /// Takes the handlers that speak HTTP out of the pipeline, but for this one.
+  private let removeHTTP: (ChannelHandlerContext) -> Void
   private let facts: ConnectionFacts
   private var state = State.idle
   /// Closes the connection where the client is too slow in the current state.
   private var timeout: Scheduled<Void>?
 
-  init(core: ListenerCore, facts: ConnectionFacts) {
+  init(
+    core: ListenerCore, facts: ConnectionFacts,
+    removeHTTP: @escaping (ChannelHandlerContext) -> Void
+  ) {
     self.core = core
     self.facts = facts
+    self.removeHTTP = removeHTTP
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
@@ -82,7 +91,7 @@ final class HTTP1Handler: ChannelInboundHandler {
       respond(context, head, body)
     case (.end, .refusing):
       context.close(promise: nil)
-    case (_, .refusing), (_, .closed):
+    case (_, .refusing), (_, .closed), (_, .upgraded):
       break
     case (_, .idle), (_, .collecting), (_, .responding):
       // The decoder and the pipelining handler below exclude these orders.
@@ -123,7 +132,8 @@ final class HTTP1Handler: ChannelInboundHandler {
     let run = core.handler
     let isHead = head.method == .HEAD
     let version = head.version
-    let mayKeepAlive = head.isKeepAlive
+    // NIO's parser stops behind a request that asks for another protocol, taken or not.
+    let mayKeepAlive = head.isKeepAlive && !head.headers.contains(name: "upgrade")
     state = .responding(
       Task {
         let response = await run(request)
@@ -184,6 +194,38 @@ final class HTTP1Handler: ChannelInboundHandler {
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: promise)
   }
 
+  /// Answers with 101 and hands the connection over; nil if it is gone.
+  fileprivate func upgrade(
+    _ context: ChannelHandlerContext, _ response: HTTPResponse, to framing: HTTPResponse.Framing,
+    version: HTTPVersion
+  ) throws -> ByteStream? {
+    guard case .responding = state, version == .http1_1, context.channel.isActive else {
+      context.close(promise: nil)
+      return nil
+    }
+    timeout?.cancel()
+    state = .upgraded(nil)
+    context.write(wrapOutboundOut(.head(makeHead(response, version: version))), promise: nil)
+    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+    let pipeline = context.pipeline.syncOperations
+    if case .webSocket = framing {
+      // The decoder comes last: it forwards what it has to what stands behind it.
+      try pipeline.addHandler(WebSocketFrameEncoder())
+      try pipeline.addHandler(
+        ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: core.limits.messageBytes)))
+      try pipeline.addHandler(WebSocketProtocolErrorHandler())
+      try pipeline.addHandler(
+        NIOWebSocketFrameAggregator(
+          minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1_024,
+          maxAccumulatedFrameSize: core.limits.messageBytes))
+      try pipeline.addHandler(WebSocketMessages())
+    }
+    let stream = try ByteStream.attach(to: context.channel)
+    removeHTTP(context)
+    pipeline.removeHandler(self, promise: nil)
+    return stream
+  }
+
   private func makeHead(_ response: HTTPResponse, version: HTTPVersion) -> HTTPResponseHead {
     var headers = HTTPHeaders()
     for field in response.fields.fields { headers.add(name: field.name, value: field.value) }
@@ -226,6 +268,17 @@ private struct ConnectionOutput: Sendable {
     _ response: HTTPResponse, isHead: Bool, mayKeepAlive: Bool, version: HTTPVersion
   ) async {
     switch response.body {
+    case .upgrade(let framing, let serve):
+      do {
+        let stream = try await loop.submit {
+          try handler.value.upgrade(context.value, response, to: framing, version: version)
+        }.get()
+        guard let stream else { return }
+        await serve(stream)
+        stream.close()
+      } catch {
+        channel.close(promise: nil)
+      }
     case .stream(let produce) where !isHead:
       do {
         let begun = try await loop.submit {

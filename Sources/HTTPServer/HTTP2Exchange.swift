@@ -233,9 +233,14 @@ private struct StreamOutput: Sendable {
       } catch {
         end(isComplete: false)
       }
-    case .bytes, .stream:
+    case .bytes, .stream, .upgrade:
       var whole = response
-      if case .stream = response.body { whole.body = .bytes([]) }
+      switch response.body {
+      case .bytes: break
+      case .stream: whole.body = .bytes([])
+      // RFC 9113, section 8.6: HTTP/2 has no upgrade.
+      case .upgrade: whole = .text(400, "an upgrade needs HTTP/1.1")
+      }
       let answer = whole
       loop.execute {
         exchange.value.finishWhole(handler.value, stream, answer, isHead: isHead)

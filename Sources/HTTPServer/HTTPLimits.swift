@@ -18,6 +18,8 @@ public struct HTTPLimits: Sendable {
   public var writeStall: Duration = .seconds(60)
   /// How long requests in flight may go on after the listener was told to stop; then they are cancelled.
   public var drain: Duration = .seconds(5)
+  /// One message of a WebSocket.
+  public var messageBytes = 1 << 20
   /// HTTP/2 streams at once per connection.
   public var concurrentStreams = 250
 

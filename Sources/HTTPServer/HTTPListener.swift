@@ -161,9 +161,21 @@ final class ListenerCore: Sendable {
 
   func installHTTP1(on channel: any Channel, facts: ConnectionFacts) throws {
     let pipeline = channel.pipeline.syncOperations
-    try pipeline.configureHTTPServerPipeline(
-      withPipeliningAssistance: true, withErrorHandling: true)
-    try pipeline.addHandler(HTTP1Handler(core: self, facts: facts))
+    // As NIO's own arrangement, with a decoder that gives up its unread bytes: an upgraded connection
+    // may have sent some behind its request.
+    let decoder = ByteToMessageHandler(HTTPRequestDecoder(leftOverBytesStrategy: .forwardBytes))
+    let others: [any ChannelHandler & RemovableChannelHandler] = [
+      HTTPResponseEncoder(), HTTPServerPipelineHandler(), NIOHTTPResponseHeadersValidator(),
+      HTTPServerProtocolErrorHandler(),
+    ]
+    try pipeline.addHandler(others[0])
+    try pipeline.addHandler(decoder)
+    for handler in others.dropFirst() { try pipeline.addHandler(handler) }
+    let handler = HTTP1Handler(core: self, facts: facts) { context in
+      for handler in others { context.pipeline.syncOperations.removeHandler(handler, promise: nil) }
+      context.pipeline.syncOperations.removeHandler(decoder, promise: nil)
+    }
+    try pipeline.addHandler(handler)
   }
 
   func installHTTP2(on channel: any Channel, facts: ConnectionFacts) throws {

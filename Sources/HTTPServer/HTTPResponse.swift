@@ -7,6 +7,17 @@ public struct HTTPResponse: Sendable {
     /// returns; if it throws, the connection (or the HTTP/2 stream) is cut, so that a client never
     /// takes half a body for a whole one. The producer's task is cancelled when the client goes away.
     case stream(@Sendable (ResponseWriter) async throws -> Void)
+    /// The connection leaves HTTP: once the head (status 101) is sent, its bytes belong to the handler,
+    /// and it closes when the handler returns. HTTP/1.1 only.
+    case upgrade(Framing, @Sendable (ByteStream) async -> Void)
+  }
+
+  /// What an upgraded connection carries.
+  public enum Framing: Sendable {
+    /// Bytes as they come.
+    case bytes
+    /// WebSocket messages, at most `HTTPLimits.messageBytes` long.
+    case webSocket
   }
 
   /// The status code, 200...599.

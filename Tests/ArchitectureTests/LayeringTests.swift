@@ -22,7 +22,8 @@ import Testing
       "NIOSSL", "Logging", "Synchronization",
     ],
     "HTTPServer": [
-      "Primitives", "HTTP2", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "NIOTLS", "Logging",
+      "Primitives", "HTTP2", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOWebSocket", "NIOSSL", "NIOTLS",
+      "Logging",
     ],
     "KubeClient": [
       "Primitives", "KubeAPI", "HTTP1Client", "NIOCore", "NIOPosix", "NIOSSL", "Logging", "Yams",
@@ -44,8 +45,8 @@ import Testing
       "Primitives", "KubeAPI", "KubeClient", "Logging",
     ],
     "NodeAgent": [
-      "Primitives", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", "CZlib", "Crypto", "NIOCore", "X509",
-      "SwiftASN1",
+      "Primitives", "KubeAPI", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux", "CZlib",
+      "Crypto", "NIOCore", "X509", "SwiftASN1",
       "NIOPosix", "NIOHTTP1", "NIOSSL", "Logging", "Glibc",
     ],
     "SimulatedStorage": ["Primitives", "Persistence"],

@@ -1,7 +1,8 @@
 import KubeAPI
-import NodeAgent
 import TestKit
 import Testing
+
+@testable import NodeAgent
 
 /// A pod, a runtime that does as told, and a clock that moves when told.
 ///
@@ -9,6 +10,7 @@ import Testing
 /// |---|---|
 /// | `pod a b init=i restart=Never …` | a new pod; input lines are further members, `path=json` |
 /// | `settle` | decides and performs until nothing is left to do, and prints it all |
+/// | `probe a liveness fail times=3` | results of a probe: `ok` or `fail` (`liveness=a` in `pod` asks for it) |
 /// | `exit a code=1 [reason=R] [message=M]` | a container's process ends |
 /// | `missing a` / `found a` | its image can't, can be had |
 /// | `broken volumes` / `whole volumes` | volumes can't, can be filled |
@@ -33,6 +35,7 @@ struct LifecycleWorld {
     case "pod": makePod(command)
     case "settle": return settle()
     case "exit": try exit(command)
+    case "probe": return try probe(command)
     case "missing": missingImages.insert(command.arguments[0])
     case "found": missingImages.remove(command.arguments[0])
     case "broken": hasBrokenVolumes = true
@@ -42,7 +45,8 @@ struct LifecycleWorld {
     case "advance":
       now = now.adding(.seconds(Int(command.arguments[0].dropLast()) ?? 0))
     case "delete":
-      pod["metadata"]["deletionTimestamp"] = Value(now)
+      pod["metadata"]["deletionTimestamp"] = Value(
+        now.adding(.seconds(command.integer("grace") ?? 30)))
       pod["metadata"]["deletionGracePeriodSeconds"] = Value(command.integer("grace") ?? 30)
     case "status": return pod["status"].indentedJSON()
     default: throw GoldenError(message: "unknown command \(command.name)")
@@ -68,6 +72,16 @@ struct LifecycleWorld {
     }
     if let name = command.value("sidecar") {
       spec["initContainers"].append(container(name, [("restartPolicy", "Always")]))
+    }
+    for kind in ProbeKind.allCases {
+      guard let name = command.value(kind.rawValue) else { continue }
+      for key in ["containers", "initContainers"] {
+        var list = spec[key].elements
+        for index in list.indices where list[index]["name"].string == name {
+          list[index]["\(kind.rawValue)Probe"] = ["exec": ["command": ["true"]]]
+        }
+        if !list.isEmpty { spec[key] = .array(list) }
+      }
     }
     if let seconds = command.integer("deadline") { spec["activeDeadlineSeconds"] = Value(seconds) }
     pod = [
@@ -140,10 +154,11 @@ struct LifecycleWorld {
           isStopping: false))
       lifecycle.started(container.name)
       return "start \(container.name)/\(attempt) step \(step)"
-    case .stopContainer(let id, let name, let grace, let reason):
+    case .stopContainer(let id, let name, let grace, let message):
       change(id) { $0.isStopping = true }
       if grace == 0 { end(id, code: 137, reason: "Error") }
-      return "stop \(name) within \(grace) s" + (reason.isEmpty ? "" : " (\(reason))")
+      let isUsual = message == "Stopping container \(name)"
+      return "stop \(name) within \(grace) s" + (isUsual ? "" : " (\(message))")
     case .removeContainer(let id):
       for index in sandboxes.indices { sandboxes[index].containers.removeAll { $0.id == id } }
       return "remove container \(id)"
@@ -194,6 +209,21 @@ struct LifecycleWorld {
       running.id, code: code,
       reason: command.value("reason") ?? (code == 0 ? "Completed" : "Error"),
       message: command.value("message") ?? "")
+  }
+
+  private mutating func probe(_ command: GoldenCommand) throws -> String {
+    let name = command.arguments[0]
+    guard let kind = ProbeKind(rawValue: command.arguments[1]),
+      let container = sandboxes.flatMap(\.containers).last(where: { $0.name == name })
+    else { throw GoldenError(message: "no such probe") }
+    var lines: [String] = []
+    for _ in 0..<(command.integer("times") ?? 1) {
+      let outcome = command.arguments[2] == "ok" ? ProbeTracker.Outcome.success : .failure("no")
+      if let event = lifecycle.probed(kind, container.id, name: name, outcome) {
+        lines.append("event \(event.isWarning ? "Warning" : "Normal") \(event.reason): \(event.message)")
+      }
+    }
+    return lines.joined(separator: "\n")
   }
 
   private mutating func loseSandbox() {

@@ -11,6 +11,7 @@ final class ScriptedAPI: PodAPI {
   struct State {
     var pod: Value
     var events: [String] = []
+    var messages: [String] = []
     var isDeleted = false
     var configMaps: [String: Value] = [:]
     var secrets: [String: Value] = [:]
@@ -37,7 +38,10 @@ final class ScriptedAPI: PodAPI {
   }
   func delete(_ pod: PodManifest) async throws { state.withLock { $0.isDeleted = true } }
   func announce(_ announcement: PodLifecycle.Announcement, about pod: PodManifest) {
-    state.withLock { $0.events.append(announcement.reason) }
+    state.withLock {
+      $0.events.append(announcement.reason)
+      $0.messages.append(announcement.message)
+    }
   }
 
   /// The object, changed as by another client.
@@ -50,6 +54,7 @@ final class ScriptedAPI: PodAPI {
     }
   }
   var pod: Value { state.withLock { $0.pod } }
+  var messages: [String] { state.withLock { $0.messages } }
   var events: [String] { state.withLock { $0.events } }
 }
 
@@ -57,7 +62,7 @@ final class ScriptedAPI: PodAPI {
   "A pod, from the API to its containers",
   .enabled(if: runtimeObstacle == nil, "needs root, crun and busybox"), .serialized)
 struct PodWorkerTests {
-  private func manifest(_ name: String, _ spec: Value) -> Value {
+  fileprivate func manifest(_ name: String, _ spec: Value) -> Value {
     [
       "apiVersion": "v1", "kind": "Pod",
       "metadata": [
@@ -68,7 +73,7 @@ struct PodWorkerTests {
     ]
   }
 
-  private func run(
+  fileprivate func run(
     _ api: ScriptedAPI, _ fixture: RuntimeFixture, _ body: (PodWorker) async throws -> Void
   ) async throws {
     let environment = PodWorker.Environment(
@@ -87,7 +92,7 @@ struct PodWorkerTests {
     try await fixture.end()
   }
 
-  private func wait(
+  fileprivate func wait(
     _ what: String, seconds: Double = 20, _ condition: () throws -> Bool
   ) async throws {
     let deadline = Date().addingTimeInterval(seconds)
@@ -198,7 +203,7 @@ struct PodWorkerTests {
           "containers": [
             [
               "name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent",
-              "command": ["cat", "/v/k"], "readinessProbe": ["exec": ["command": ["true"]]],
+              "command": ["cat", "/v/k"], "ports": [["containerPort": 80, "hostPort": 80]],
               "volumeMounts": [["name": "v", "mountPath": "/v"]],
             ]
           ],
@@ -263,5 +268,86 @@ struct PodWorkerTests {
     #expect(quality(full, [:]) == .burstable)
     #expect(
       quality(["limits": ["cpu": "1", "memory": "1Gi"], "requests": ["cpu": "500m"]]) == .burstable)
+  }
+}
+
+extension PodWorkerTests {
+  @Test func `probes and hooks act on a container`() async throws {
+    let fixture = try RuntimeFixture()
+    let api = ScriptedAPI(
+      manifest(
+        "probed",
+        [
+          "terminationGracePeriodSeconds": 5,
+          "volumes": [["name": "shared", "emptyDir": [:]]],
+          "containers": [
+            [
+              "name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent",
+              "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"],
+              "volumeMounts": [["name": "shared", "mountPath": "/shared"]],
+              "lifecycle": [
+                "postStart": ["exec": ["command": ["sh", "-c", "echo $HOSTNAME > /shared/begun"]]],
+                "preStop": ["exec": ["command": ["touch", "/shared/stopped"]]],
+              ],
+              "readinessProbe": [
+                "exec": ["command": ["test", "-e", "/shared/ready"]], "periodSeconds": 1,
+              ],
+              "livenessProbe": [
+                "exec": ["command": ["sh", "-c", "! cat /shared/ill"]], "periodSeconds": 1,
+                "failureThreshold": 1,
+              ],
+            ]
+          ],
+        ]))
+    try await run(api, fixture) { worker in
+      let shared = fixture.root + "/agent/pods/uid-probed/volumes/shared"
+      func main() -> Value { api.pod["status"]["containerStatuses"].elements.first ?? .null }
+      try await wait("running") { !main()["state"]["running"].isNull }
+      try await wait("the postStart hook") { Disk.exists(shared + "/begun") }
+      let begun = try Disk.read(shared + "/begun")
+      #expect(begun == Array("probed\n".utf8))
+      try await wait("an unsuccessful probe") { api.events.contains("Unhealthy") }
+      #expect(main()["ready"].bool == false)
+      try Disk.write([], to: shared + "/ready", mode: 0o644)
+      try await wait("ready") { main()["ready"].bool == true }
+      try Disk.write(Array("pale".utf8), to: shared + "/ill", mode: 0o644)
+      try await wait("the preStop hook") { Disk.exists(shared + "/stopped") }
+      unlink(shared + "/ill")
+      unlink(shared + "/stopped")
+      try await wait("restarted") {
+        main()["restartCount"].int == 1 && main()["ready"].bool == true
+      }
+      #expect(main()["lastState"]["terminated"]["exitCode"].int == 0)
+      #expect(
+        api.messages.contains("Container main failed liveness probe, will be restarted"))
+      #expect(api.messages.contains("Liveness probe failed: pale"))
+      let marked = api.change { pod in
+        pod["metadata"]["deletionTimestamp"] = Value(Timestamp.wallClock().adding(.seconds(5)))
+        pod["metadata"]["deletionGracePeriodSeconds"] = 5
+      }
+      await worker.update(marked)
+      try await wait("gone") { api.state.withLock { $0.isDeleted } }
+    }
+  }
+
+  @Test func `a failed postStart hook ends the container`() async throws {
+    let fixture = try RuntimeFixture()
+    let api = ScriptedAPI(
+      manifest(
+        "hooked",
+        [
+          "terminationGracePeriodSeconds": 0, "restartPolicy": "Never",
+          "containers": [
+            [
+              "name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent",
+              "command": ["sleep", "1000"],
+              "lifecycle": ["postStart": ["exec": ["command": ["false"]]]],
+            ]
+          ],
+        ]))
+    try await run(api, fixture) { worker in
+      try await wait("ended") { api.pod["status"]["phase"].string == "Failed" }
+      #expect(api.events.contains("FailedPostStartHook"))
+    }
   }
 }

@@ -27,6 +27,8 @@ struct clinux_spawn_request {
   /// Namespaces to leave before the executable starts (CLINUX_NEW…), 0 for none. With a new mount
   /// namespace, mounts made in it stay in it, while the parent's still arrive.
   int new_namespaces;
+  /// An open mount namespace that the child enters before anything else; -1 for none.
+  int mount_namespace;
   /// Non-zero: the child gets a session of its own and belongs to init, not to the caller.
   int is_detached;
 };
@@ -100,6 +102,11 @@ int clinux_set_capabilities(int file, const void *_Nonnull bytes, size_t count);
 /// A pipe whose ends close on exec; `ends[0]` is read, and it doesn't block.
 int clinux_pipe(int *_Nonnull ends);
 
+/// The same the other way round: `ends[1]` is written, and it doesn't block.
+int clinux_pipe_for_input(int *_Nonnull ends);
+/// Sets the size of a terminal, in characters.
+int clinux_set_window_size(int terminal, unsigned short columns, unsigned short rows);
+
 // MARK: Unix sockets
 
 /// A listening stream socket at `path`, close-on-exec, non-blocking. A path longer than the 107 bytes
@@ -108,6 +115,13 @@ int clinux_listen(const char *_Nonnull directory, const char *_Nonnull name, int
 /// Connects to such a socket.
 int clinux_connect(const char *_Nonnull directory, const char *_Nonnull name);
 int clinux_accept(int listener);
+/// Waits up to `milliseconds` for a connection on `listener` and for the descriptor that it carries.
+/// Returns that descriptor, or -ETIMEDOUT.
+int clinux_receive_descriptor(int listener, int milliseconds);
+/// Connects to a TCP port on the loopback of the network namespace that `network_namespace` stands for;
+/// IPv4 first, then IPv6. The socket doesn't block and closes on exec. The calling thread is back in its
+/// own namespace when this returns.
+int clinux_connect_in_network(int network_namespace, unsigned short port, int milliseconds);
 
 /// A netlink route socket, close-on-exec.
 int clinux_route_socket(void);

@@ -260,10 +260,6 @@ struct ContainerPreparation: Sendable {
     let spec = pod.object["spec"]
     var found: [String] = []
     for (index, container) in spec["containers"].elements.enumerated() {
-      for key in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"]
-      where container.has(key) {
-        found.append("spec.containers[\(index)].\(key)")
-      }
       for key in ["tty", "stdin"] where container[key].bool == true {
         found.append("spec.containers[\(index)].\(key)")
       }

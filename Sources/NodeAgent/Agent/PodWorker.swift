@@ -31,6 +31,12 @@ actor PodWorker {
   private var hasAnnouncedLimits = false
   private let volumes: PodVolumes
   private let preparation: ContainerPreparation
+  private let handlers: HandlerRunner
+  private var probes: ProbeRunner?
+  /// A postStart hook that runs; the pod's deletion ends it.
+  private var postStartHook: Task<Void, any Error>?
+  /// Containers whose preStop hook runs.
+  private var stops: [ContainerID: Task<Void, Never>] = [:]
   private let signals: AsyncStream<Void>
   private let signal: AsyncStream<Void>.Continuation
 
@@ -42,6 +48,7 @@ actor PodWorker {
     lifecycle = PodLifecycle(node: .init(addresses: environment.addresses))
     volumes = PodVolumes(paths: environment.paths, api: environment.api)
     preparation = ContainerPreparation(paths: environment.paths, api: environment.api)
+    handlers = HandlerRunner(runtime: environment.runtime)
     // Signals say only "look again": one that waits is as good as many.
     (signals, signal) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     signal.yield()
@@ -53,6 +60,7 @@ actor PodWorker {
   /// A newer object from the API.
   func update(_ object: Value) {
     if Self.version(object) >= Self.version(pod.object) { pod = PodManifest(object) }
+    if pod.isDeleted { postStartHook?.cancel() }
     poke()
   }
 
@@ -66,6 +74,7 @@ actor PodWorker {
     // Nobody waits for it; a second lets it see the signal.
     object["metadata"]["deletionGracePeriodSeconds"] = 1
     pod = PodManifest(object)
+    postStartHook?.cancel()
     poke()
   }
 
@@ -75,6 +84,11 @@ actor PodWorker {
 
   /// Runs until the pod is gone from here and from the API, or the task is cancelled.
   func run() async {
+    await runPod()
+    await probes?.stop()
+  }
+
+  private func runPod() async {
     var iterator = signals.makeAsyncIterator()
     while await iterator.next() != nil, !Task.isCancelled {
       var wakeAt: Timestamp?
@@ -105,8 +119,42 @@ actor PodWorker {
           if action == .deleteObject { return }
         }
       }
+      await syncProbes()
       if let wakeAt { wake(at: wakeAt) }
     }
+  }
+
+  /// Has the probes run that the lifecycle wants now.
+  private func syncProbes() async {
+    var wanted: [ProbeRunner.Key: ProbeRunner.Wanted] = [:]
+    let sandbox = environment.runtime.pods(uid: pod.uid).last(where: \.isReady)
+    for container in sandbox?.containers ?? [] {
+      guard case .running(let since) = container.state else { continue }
+      for (kind, settings) in lifecycle.probes.active(container.id, isLeaving: pod.isDeleted) {
+        wanted[ProbeRunner.Key(container: container.id, kind: kind)] = ProbeRunner.Wanted(
+          settings: settings, name: container.name, startedAt: since)
+      }
+    }
+    if wanted.isEmpty, probes == nil { return }
+    let runner =
+      probes
+      ?? ProbeRunner(handlers) { [weak self] key, name, outcome in
+        await self?.probed(key, name, outcome)
+      }
+    probes = runner
+    await runner.run(wanted, address: address(sandbox))
+  }
+
+  private func address(_ sandbox: SandboxStatus?) -> String? {
+    pod.usesHostNetwork ? environment.addresses.first : sandbox?.address
+  }
+
+  private func probed(
+    _ key: ProbeRunner.Key, _ name: String, _ outcome: ProbeTracker.Outcome
+  ) {
+    let announcement = lifecycle.probed(key.kind, key.container, name: name, outcome)
+    if let announcement { announce(announcement) }
+    poke()
   }
 
   private var timer: Task<Void, Never>?
@@ -163,11 +211,9 @@ actor PodWorker {
     case .createSandbox(let attempt): await createSandbox(attempt)
     case .startContainer(let container, let attempt, let step):
       await start(container, attempt: attempt, backOffStep: step)
-    case .stopContainer(let id, let name, let grace, let reason):
-      announce(
-        "Killing", "Stopping container \(name)" + (reason.isEmpty ? "" : " (\(reason))"),
-        container: name)
-      try await runtime.stopContainer(id, timeout: .seconds(grace))
+    case .stopContainer(let id, let name, let grace, let message):
+      announce("Killing", message, container: name)
+      try await stop(id, name, graceSeconds: grace)
     case .removeContainer(let id): try await runtime.removeContainer(id)
     case .stopSandbox(let id): try await runtime.stopPodSandbox(id)
     case .removeSandbox(let id): try await runtime.removePodSandbox(id)
@@ -177,6 +223,71 @@ actor PodWorker {
     case .deleteObject:
       if !isGone { try await environment.api.delete(pod) }
       lifecycle.objectDeleted()
+    }
+  }
+
+  /// Asks a container to stop, after its preStop hook if it has one. The hook runs beside the worker, so
+  /// that other containers are stopped meanwhile, and takes its time from the grace period.
+  private func stop(_ id: ContainerID, _ name: String, graceSeconds: Int64) async throws {
+    let runtime = environment.runtime
+    stops.removeValue(forKey: id)?.cancel()
+    guard graceSeconds > 0, let hook = pod.container(name)?.preStop else {
+      lifecycle.stopEnded(id)
+      return try await runtime.stopContainer(id, timeout: .seconds(graceSeconds))
+    }
+    lifecycle.stopBegan(id)
+    let address = address(runtime.pods(uid: pod.uid).last(where: \.isReady))
+    stops[id] = Task { [handlers] in
+      let deadline = ContinuousClock.now + .seconds(graceSeconds)
+      let isDone = await withTaskGroup(of: Bool?.self) { group in
+        group.addTask {
+          do {
+            try await handlers.hook(hook, id, address: address)
+            return true
+          } catch {
+            return Task.isCancelled ? nil : false
+          }
+        }
+        group.addTask {
+          try? await Task.sleep(until: deadline, clock: .continuous)
+          return nil
+        }
+        let first = await group.next() ?? nil
+        group.cancelAll()
+        return first
+      }
+      if Task.isCancelled { return }
+      if isDone == false {
+        announce("FailedPreStopHook", "PreStopHook failed", container: name, isWarning: true)
+      }
+      let left = max(
+        deadline - ContinuousClock.now, .seconds(PodLifecycle.Limits.leastGraceSeconds))
+      try? await runtime.stopContainer(id, timeout: left)
+      lifecycle.stopEnded(id)
+      stops[id] = nil
+      poke()
+    }
+  }
+
+  /// Does what is to be done right after a container's start; if that fails, the container is killed.
+  private func runPostStartHook(_ container: PodManifest.Container, _ id: ContainerID) async {
+    guard let hook = container.postStart else { return }
+    let address = address(environment.runtime.pods(uid: pod.uid).last(where: \.isReady))
+    let task = Task { [handlers] in try await handlers.hook(hook, id, address: address) }
+    postStartHook = task
+    if pod.isDeleted { task.cancel() }
+    defer { postStartHook = nil }
+    do {
+      try await task.value
+    } catch {
+      // Deleted meanwhile: the deletion stops it with its own grace.
+      if pod.isDeleted { return }
+      environment.logger.info(
+        "pod \(pod.namespace)/\(pod.name): postStart of \(container.name): \(error)")
+      announce(
+        "FailedPostStartHook", "PostStartHook failed", container: container.name, isWarning: true)
+      announce("Killing", "FailedPostStartHook", container: container.name)
+      try? await stop(id, container.name, graceSeconds: pod.graceSeconds)
     }
   }
 
@@ -272,6 +383,7 @@ actor PodWorker {
     do {
       try await runtime.startContainer(id)
       announce("Started", "Started container \(name)", container: name)
+      await runPostStartHook(container, id)
     } catch {
       // The container has now ended with code 128: its restart follows the usual rules.
       announce("Failed", "Error: \(error)", container: name, isWarning: true)

@@ -13,6 +13,8 @@ struct Program {
   var error: Int32 = -1
   /// `CLINUX_NEW_…` flags of namespaces to start it in.
   var namespaces: Int32 = 0
+  /// A descriptor of the mount namespace to start it in; -1 is the caller's.
+  var mountNamespace: Int32 = -1
   var isDetached = false
 
   init(_ path: String, _ arguments: [String]) {
@@ -30,7 +32,7 @@ struct Program {
             var request = clinux_spawn_request(
               path: path, arguments: arguments, environment: environment, directory: directory,
               input: input, output: output, error: error, new_namespaces: namespaces,
-              is_detached: isDetached ? 1 : 0)
+              mount_namespace: mountNamespace, is_detached: isDetached ? 1 : 0)
             return clinux_spawn(&request, &pid)
           }
         }

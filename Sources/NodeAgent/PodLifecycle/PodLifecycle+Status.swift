@@ -75,13 +75,14 @@ extension PodLifecycle {
     status["lastState"] = last.map { ["terminated": Self.terminated($0)] } ?? .object([:])
     let hasSucceeded =
       isInit && !container.isSidecar && latest.map { Self.exit($0)?.code == 0 } ?? false
-    status["ready"] = Value(isRunning && (!isInit || container.isSidecar) || hasSucceeded)
+    let isReady = isRunning && (latest.map { probes.isReady($0.id) } ?? false)
+    status["ready"] = Value(isReady && (!isInit || container.isSidecar) || hasSucceeded)
     status["restartCount"] = Value(
       latest?.attempt ?? plan.pod.recordedRestarts(container.name, isInit: isInit) ?? 0)
     status["image"] = Value(latest?.imageReference ?? container.image)
     status["imageID"] = Value(latest?.imageID ?? "")
     if let latest { status["containerID"] = Value("crun://\(latest.id)") }
-    status["started"] = Value(isRunning)
+    status["started"] = Value(isRunning && (latest.map { probes.isStarted($0.id) } ?? false))
     return status
   }
 
@@ -128,7 +129,11 @@ extension PodLifecycle {
         running += 1
       } else if !state["terminated"].isNull {
         stopped += 1
-        if state["terminated"]["exitCode"].integer == 0 { succeeded += 1 }
+        let id = state["terminated"]["containerID"].string?.dropFirst("crun://".count) ?? ""
+        let wasFailing = probes.failedProbe(ContainerID(rawValue: String(id))) != nil
+        if state["terminated"]["exitCode"].integer == 0, policy == .never || !wasFailing {
+          succeeded += 1
+        }
       } else if !status["lastState"]["terminated"].isNull {
         stopped += 1
       } else {
@@ -174,7 +179,10 @@ extension PodLifecycle {
     let isFinal = phase == "Succeeded" || phase == "Failed"
     let incomplete = initStatuses.filter { $0["ready"].bool != true }
     let isInitialized = phase == "Succeeded" || plan.hasInitialized || incomplete.isEmpty
-    let unready = statuses.filter { $0["ready"].bool != true }
+    let sidecars = Set(plan.pod.initContainers.filter(\.isSidecar).map(\.name))
+    let unready =
+      (initStatuses.filter { sidecars.contains($0["name"].string ?? "") } + statuses)
+      .filter { $0["ready"].bool != true }
     let notReady: (reason: String, message: String?)? =
       switch phase {
       case "Succeeded": ("PodCompleted", nil)

@@ -27,14 +27,16 @@ import KubeAPI
 /// and so on to 5 min. A container that ran for 10 min starts over at step 0.
 ///
 /// ## What is left out
-/// Probes (a running container counts as ready), lifecycle hooks, in-place resizing.
+/// In-place resizing. When a probe or a hook runs is the shell's affair; what their results mean is decided
+/// here, with ``ProbeTracker``.
 public struct PodLifecycle: Sendable {
   public enum Action: Sendable, Equatable {
     case prepareVolumes
     case createSandbox(attempt: Int)
     /// Get the image, create the container, start it.
     case startContainer(PodManifest.Container, attempt: Int, backOffStep: Int)
-    case stopContainer(ContainerID, name: String, graceSeconds: Int64, reason: String)
+    /// Run its preStop hook, ask it to stop, kill it after the grace period; `message` says why.
+    case stopContainer(ContainerID, name: String, graceSeconds: Int64, message: String)
     case removeContainer(ContainerID)
     case stopSandbox(SandboxID)
     case removeSandbox(SandboxID)
@@ -79,6 +81,8 @@ public struct PodLifecycle: Sendable {
     static let keptAttempts = 2
     /// How long an image's failure shows as an error before it shows as a back-off, in seconds.
     static let imageErrorSeconds: Int64 = 5
+    /// What a container gets at least to stop, in seconds, when others have used the grace period up.
+    static let leastGraceSeconds: Int64 = 2
   }
 
   /// Something that failed without leaving a container behind, and when to try again.
@@ -102,6 +106,9 @@ public struct PodLifecycle: Sendable {
   private var announcedBackOffs: [String: Int] = [:]
   /// When the agent first saw the pod, unless the API has it.
   private var startTime: Timestamp?
+  var probes = ProbeTracker()
+  /// Containers whose preStop hook runs: they are being stopped, though the runtime doesn't know yet.
+  var stopping: Set<ContainerID> = []
 
   public init(node: Node) { self.node = node }
 
@@ -136,6 +143,10 @@ public struct PodLifecycle: Sendable {
   public mutating func filesRemoved() { hasRemovedFiles = true }
   public mutating func objectDeleted() { hasDeletedObject = true }
 
+  /// A container's preStop hook has begun, and has ended.
+  public mutating func stopBegan(_ container: ContainerID) { stopping.insert(container) }
+  public mutating func stopEnded(_ container: ContainerID) { stopping.remove(container) }
+
   private static func failure(
     after previous: Failure?, _ reason: String, _ message: String, _ now: Timestamp,
     firstSeconds: Int64 = Limits.firstBackOffSeconds
@@ -164,12 +175,20 @@ public struct PodLifecycle: Sendable {
     _ pod: PodManifest, _ sandboxes: [SandboxStatus], now: Timestamp
   ) -> Decision {
     if startTime == nil { startTime = pod.object["status"]["startTime"].timestamp ?? now }
+    var sandboxes = sandboxes
+    for sandbox in sandboxes.indices {
+      for index in sandboxes[sandbox].containers.indices
+      where stopping.contains(sandboxes[sandbox].containers[index].id) {
+        sandboxes[sandbox].containers[index].isStopping = true
+      }
+    }
     var plan = Plan(pod, sandboxes, now: now, startTime: startTime ?? now)
+    followProbes(plan)
     if pod.isDeleted {
       terminate(&plan)
     } else if plan.isOverdue || ["Succeeded", "Failed"].contains(pod.recordedPhase) {
       plan.isFinal = true
-      wind(down: &plan, reason: "DeadlineExceeded")
+      wind(down: &plan)
     } else {
       advance(&plan)
     }
@@ -249,39 +268,6 @@ public struct PodLifecycle: Sendable {
     }
   }
 
-  /// The API wants the pod gone: stop its containers, then remove everything, the object last.
-  private mutating func terminate(_ plan: inout Plan) {
-    plan.isFinal = true
-    let grace = plan.pod.deletionGraceSeconds ?? 0
-    let running = plan.running
-    for container in running where !container.isStopping || grace == 0 {
-      plan.act(
-        .stopContainer(
-          container.id, name: container.name, graceSeconds: grace, reason: ""))
-    }
-    guard running.isEmpty else { return }
-    for sandbox in plan.sandboxes { plan.act(.removeSandbox(sandbox.id)) }
-    guard plan.sandboxes.isEmpty else { return }
-    if !hasRemovedFiles {
-      plan.act(.removeFiles)
-    } else if !hasDeletedObject {
-      plan.act(.deleteObject)
-    }
-  }
-
-  /// The pod has come to its end but stays in the API: nothing may run, and its network is free, but
-  /// what its containers left (records, logs) stays to be seen.
-  private func wind(down plan: inout Plan, reason: String) {
-    let grace = plan.pod.object["spec"]["terminationGracePeriodSeconds"].integer ?? 30
-    let running = plan.running
-    for container in running where !container.isStopping {
-      plan.act(
-        .stopContainer(container.id, name: container.name, graceSeconds: grace, reason: reason))
-    }
-    guard running.isEmpty else { return }
-    for sandbox in plan.sandboxes where sandbox.isReady { plan.act(.stopSandbox(sandbox.id)) }
-  }
-
   /// The pod is to run: find what is missing and start it.
   private mutating func advance(_ plan: inout Plan) {
     let pod = plan.pod
@@ -304,13 +290,17 @@ public struct PodLifecycle: Sendable {
       }
       switch latest?.state {
       case .running:
-        if !container.isSidecar { initIsDone = false }
+        if let latest { stopIfFailed(container, latest, &plan) }
+        // A sidecar lets the next one begin once its startup probe has succeeded.
+        if !container.isSidecar || latest.map({ !probes.isStarted($0.id) }) ?? false {
+          initIsDone = hasStartedMain
+        }
       case .exited(let exit) where !container.isSidecar && exit.code == 0 && plan.sandbox != nil:
         break
       case .exited(let exit) where !container.isSidecar && pod.restartPolicy == .never:
         if exit.code != 0 {
           plan.isFinal = true
-          return wind(down: &plan, reason: "")
+          return wind(down: &plan)
         }
       default:
         // A sidecar that crashed doesn't hold the others up once they run.
@@ -325,9 +315,12 @@ public struct PodLifecycle: Sendable {
     if initIsDone {
       var isFinished = true
       for container in pod.containers {
-        switch plan.latest(container)?.state {
-        case .running: isFinished = false
-        case .exited(let exit) where !restarts(pod, exit): break
+        let latest = plan.latest(container)
+        switch latest?.state {
+        case .running:
+          isFinished = false
+          if let latest { stopIfFailed(container, latest, &plan) }
+        case .exited(let exit) where !restarts(pod, exit, latest?.id): break
         default:
           isFinished = false
           if let next = next(container, &plan, isInit: false) { startable.append(next) }
@@ -335,7 +328,7 @@ public struct PodLifecycle: Sendable {
       }
       if isFinished {
         plan.isFinal = true
-        return wind(down: &plan, reason: "")
+        return wind(down: &plan)
       }
     } else {
       for container in pod.containers where plan.latest(container) == nil {
@@ -365,10 +358,13 @@ public struct PodLifecycle: Sendable {
     }
   }
 
-  private func restarts(_ pod: PodManifest, _ exit: ContainerStatus.Exit) -> Bool {
+  private func restarts(
+    _ pod: PodManifest, _ exit: ContainerStatus.Exit, _ id: ContainerID?
+  ) -> Bool {
     switch pod.restartPolicy {
     case .always: true
-    case .onFailure: exit.code != 0
+    // One that a probe has ended has failed, however politely it went.
+    case .onFailure: exit.code != 0 || id.map { probes.failedProbe($0) != nil } ?? false
     case .never: false
     }
   }
@@ -439,25 +435,5 @@ public struct PodLifecycle: Sendable {
   /// As Go prints durations: `10s`, `1m20s`, `5m0s`.
   private static func delayText(_ seconds: Int64) -> String {
     seconds < 60 ? "\(seconds)s" : "\(seconds / 60)m\(seconds % 60)s"
-  }
-
-  /// Removes attempts and lost sandboxes that nothing needs any more.
-  private func prune(_ plan: inout Plan) {
-    guard !plan.pod.isDeleted else { return }
-    var kept: Set<ContainerID> = []
-    for containers in plan.attempts.values {
-      for (index, container) in containers.enumerated() {
-        if index < Limits.keptAttempts {
-          kept.insert(container.id)
-        } else if case .exited = container.state {
-          plan.act(.removeContainer(container.id))
-        }
-      }
-    }
-    for sandbox in plan.sandboxes.dropLast() where !sandbox.isReady {
-      if !sandbox.containers.contains(where: { kept.contains($0.id) }) {
-        plan.act(.removeSandbox(sandbox.id))
-      }
-    }
   }
 }

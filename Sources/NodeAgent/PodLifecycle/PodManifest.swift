@@ -23,6 +23,11 @@ public struct PodManifest: Sendable {
     public var pullPolicy: PullPolicy
     /// An init container that goes on running beside the others (`restartPolicy: Always`).
     public var isSidecar: Bool
+    public var probes: [ProbeKind: ProbeSettings] = [:]
+    /// Done right after the start; if it fails, the container is killed.
+    public var postStart: ContainerHandler?
+    /// Done before the stop signal, within the grace period.
+    public var preStop: ContainerHandler?
   }
 
   public let object: Value
@@ -37,6 +42,8 @@ public struct PodManifest: Sendable {
   public let activeDeadlineSeconds: Int64?
   /// Conditions that others must set before the pod is ready.
   public let readinessGates: [String]
+  /// How long its containers may take to stop, in seconds, where nothing says otherwise.
+  public let graceSeconds: Int64
   /// Set once the pod is to go: how long its containers may take to stop, in seconds.
   public let deletionGraceSeconds: Int64?
 
@@ -51,11 +58,19 @@ public struct PodManifest: Sendable {
     func containers(_ key: String) -> [Container] {
       spec[key].elements.map { container in
         let image = container["image"].string ?? ""
+        let ports = container["ports"].elements
+        var probes: [ProbeKind: ProbeSettings] = [:]
+        for kind in ProbeKind.allCases {
+          probes[kind] = ProbeSettings(container["\(kind.rawValue)Probe"], ports: ports)
+        }
         return Container(
           name: container["name"].string ?? "", image: image,
           pullPolicy: container["imagePullPolicy"].string.flatMap(PullPolicy.init)
             ?? (ImageName(image)?.tag == "latest" ? .always : .ifNotPresent),
-          isSidecar: key == "initContainers" && container["restartPolicy"].string == "Always")
+          isSidecar: key == "initContainers" && container["restartPolicy"].string == "Always",
+          probes: probes,
+          postStart: ContainerHandler(container["lifecycle"]["postStart"], ports: ports),
+          preStop: ContainerHandler(container["lifecycle"]["preStop"], ports: ports))
       }
     }
     initContainers = containers("initContainers")
@@ -63,18 +78,33 @@ public struct PodManifest: Sendable {
     usesHostNetwork = spec["hostNetwork"].bool ?? false
     activeDeadlineSeconds = spec["activeDeadlineSeconds"].integer
     readinessGates = spec["readinessGates"].elements.compactMap { $0["conditionType"].string }
+    graceSeconds = spec["terminationGracePeriodSeconds"].integer ?? 30
     if metadata["deletionTimestamp"].isNull {
       deletionGraceSeconds = nil
     } else {
       deletionGraceSeconds =
         metadata["deletionGracePeriodSeconds"].integer
-        ?? spec["terminationGracePeriodSeconds"].integer ?? 30
+        ?? graceSeconds
     }
   }
 
   public var isDeleted: Bool { deletionGraceSeconds != nil }
+  /// When the API expects the pod to be gone.
+  var deletionTime: Timestamp? { object["metadata"]["deletionTimestamp"].timestamp }
+
+  /// A container by name, of whatever kind.
+  func container(_ name: String) -> Container? {
+    containers.first { $0.name == name } ?? initContainers.first { $0.name == name }
+  }
   /// The phase in the API: once it is final, the pod never runs again.
   public var recordedPhase: String { object["status"]["phase"].string ?? "" }
+
+  /// What the API has of a container's status.
+  func recordedStatus(_ name: String) -> Value {
+    let status = object["status"]
+    return (status["containerStatuses"].elements + status["initContainerStatuses"].elements)
+      .first { $0["name"].string == name } ?? .null
+  }
 
   /// The restart count that the API has for a container that ran before, or nil if it never did.
   func recordedRestarts(_ name: String, isInit: Bool) -> Int? {

@@ -1,3 +1,4 @@
+import HTTPServer
 import KubeAPI
 
 /// What runs pods' containers: the part of Kubernetes' Container Runtime Interface that the agent uses.
@@ -34,6 +35,13 @@ public protocol ContainerRuntime: Sendable {
   func stopContainer(_ id: ContainerID, timeout: Duration) async throws
   /// Removes an ended container and its files.
   func removeContainer(_ id: ContainerID) async throws
+
+  /// Runs a program in a container beside its own.
+  ///
+  /// - Throws: ``RuntimeError`` with code `notFound` if the container doesn't run.
+  func execute(_ id: ContainerID, _ request: ExecRequest) async throws -> ExecSession
+  /// Connects to a TCP port on the loopback inside of a sandbox.
+  func connect(to sandbox: SandboxID, port: UInt16) async throws -> ByteStream
 
   /// All sandboxes with their containers, as last heard of; costs no I/O.
   func pods() -> [SandboxStatus]

@@ -58,7 +58,8 @@ public final class CrunRuntime: ContainerRuntime {
   let network: PodNetwork?
   let logger: Logger
   private let threads: NIOThreadPool
-  private let group: any EventLoopGroup
+  let group: any EventLoopGroup
+  let reaper = ChildReaper()
   let state = Mutex(State())
 
   struct State {

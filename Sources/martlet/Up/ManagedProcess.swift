@@ -51,6 +51,7 @@ final class ManagedProcess {
       request.input = -1
       request.output = log
       request.error = log
+      request.mount_namespace = -1
       return clinux_spawn(&request, &started)
     }
     unsetenv(EntryPoint.supervisedVariable)
