@@ -28,7 +28,10 @@ public final class ControllerContext: Sendable {
   public init(client: APIClient, log: Logger) {
     self.client = client
     self.log = log
-    events = EventRecorder(client: client, component: "controller-manager", log: log)
+    events = EventRecorder(client: client, log: log) { object in
+      // Kubernetes' names: each controller speaks of its own kind.
+      "\((object["kind"].string ?? "").lowercased())-controller"
+    }
     func informer(_ type: ResourceType, namespace: String? = nil) -> Informer {
       let informer = Informer(type, client: client, namespace: namespace, log: log)
       informer.addIndex(Self.byController) { object in

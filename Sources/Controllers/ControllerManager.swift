@@ -33,6 +33,8 @@ public struct ControllerManager: Sendable {
     let endpoints = EndpointsController(context)
     let slices = EndpointSliceController(context)
     let mirrors = EndpointSliceMirroringController(context)
+    let jobs = JobController(context)
+    let jobCleanup = JobTTLController(context)
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await context.runInformers() }
       group.addTask { await garbage.runInformers() }
@@ -45,6 +47,8 @@ public struct ControllerManager: Sendable {
       group.addTask { await endpoints.run() }
       group.addTask { await slices.run() }
       group.addTask { await mirrors.run() }
+      group.addTask { await jobs.run() }
+      group.addTask { await jobCleanup.run() }
     }
   }
 }

@@ -15,7 +15,10 @@ final class ServerFixture: Sendable {
   let directory: TemporaryDirectory
   private let running: Task<Void, any Error>
 
-  init(store: (any ObjectStore)?, endpoints: [StoreClient.Endpoint] = []) async throws {
+  /// - Parameter isTimeless: whether the clock stands still and identifiers count up.
+  init(
+    store: (any ObjectStore)?, endpoints: [StoreClient.Endpoint] = [], isTimeless: Bool = true
+  ) async throws {
     directory = TemporaryDirectory()
     var configuration = KubeAPIServer.Configuration(
       dataDirectory: directory.path, storeEndpoints: endpoints)
@@ -26,10 +29,12 @@ final class ServerFixture: Sendable {
     configuration.limits.drain = .milliseconds(200)
     var environment = KubeAPIServer.Environment()
     let uids = Counter()
-    environment.service = ResourceService.Environment(
-      now: { Timestamp(secondsSinceEpoch: 1_767_225_600) },
-      uid: { uids.uid() },
-      random: { RandomSource(seed: uids.next()) })
+    if isTimeless {
+      environment.service = ResourceService.Environment(
+        now: { Timestamp(secondsSinceEpoch: 1_767_225_600) },
+        uid: { uids.uid() },
+        random: { RandomSource(seed: uids.next()) })
+    }
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     let server = try KubeAPIServer(

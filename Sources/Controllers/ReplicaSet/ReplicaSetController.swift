@@ -5,11 +5,6 @@ import KubeClient
 struct ReplicaSetController: Sendable {
   private let reconciler: Reconciler<ObjectKey>
 
-  enum Limits {
-    /// Pods that one ReplicaSet makes at a time, each on a connection of its own.
-    static let concurrentCreations = 16
-  }
-
   init(_ context: ControllerContext) {
     let queue = WorkQueue<ObjectKey>()
     let expectations = Expectations()
@@ -45,10 +40,7 @@ struct ReplicaSetController: Sendable {
       .filter { AnyObjectView($0).controller == nil }
     let own = context.pods.list(index: ControllerContext.byController, set.uid)
     var plan = ReplicaSetPlan.decide(set, pods: (own + orphans).map(PodView.init), now: .now)
-    let mayAct = expectations.areMet(key) { name in
-      guard let pod = context.pods.get(namespace: key.namespace, name: name) else { return .absent }
-      return PodView(pod).isBeingDeleted ? .ending : .alive
-    }
+    let mayAct = PodCreation.isSettled(key, context, expectations)
     if !mayAct { queue.add(key, after: Expectations.patience) }
     var failure: (any Error)?
     if mayAct {
@@ -63,7 +55,9 @@ struct ReplicaSetController: Sendable {
         }
       }
       do {
-        try await create(plan.create, of: set, key, context, expectations)
+        let pod = ReplicaSetPlan.pod(of: set)
+        try await PodCreation.create(
+          Array(repeating: pod, count: plan.create), of: object, key, context, expectations)
       } catch {
         failure = error
         // One that is there stays as it is: a status that changed each time would call us at once.
@@ -75,7 +69,7 @@ struct ReplicaSetController: Sendable {
           ]
         ]
       }
-      try await delete(plan.delete, of: set, key, context, expectations)
+      try await PodCreation.delete(plan.delete, of: object, key, context, expectations)
     }
     if plan.status != object["status"] {
       var updated = object
@@ -84,57 +78,5 @@ struct ReplicaSetController: Sendable {
     }
     if let seconds = plan.checkAgainAfter { queue.add(key, after: .seconds(seconds)) }
     if let failure { throw failure }
-  }
-
-  private static func create(
-    _ count: Int, of set: ReplicaSetView, _ key: ObjectKey, _ context: ControllerContext,
-    _ expectations: Expectations
-  ) async throws {
-    let pod = ReplicaSetPlan.pod(of: set)
-    // Batches that double: a template that is refused is refused once, not five hundred times.
-    var left = count
-    var batch = 1
-    while left > 0 {
-      let size = min(batch, left)
-      try await withThrowingTaskGroup(of: String.self) { group in
-        for _ in 0..<size {
-          group.addTask {
-            let made = try await context.client.create(.pods, namespace: key.namespace, pod)
-            return AnyObjectView(made).name
-          }
-        }
-        // What was asked for along with a failure may have been made: all answers are waited for.
-        var failure: (any Error)?
-        while let result = await group.nextResult() {
-          switch result {
-          case .success(let name):
-            expectations.expect(key, made: [name])
-            context.events.record(
-              set.object, .normal, reason: "SuccessfulCreate", message: "Created pod: \(name)")
-          case .failure(let error):
-            context.events.record(
-              set.object, .warning, reason: "FailedCreate", message: "Error creating: \(error)")
-            failure = error
-          }
-        }
-        if let failure { throw failure }
-      }
-      left -= size
-      batch = min(2 * batch, Limits.concurrentCreations)
-    }
-  }
-
-  private static func delete(
-    _ names: [String], of set: ReplicaSetView, _ key: ObjectKey, _ context: ControllerContext,
-    _ expectations: Expectations
-  ) async throws {
-    for name in names {
-      do {
-        try await context.client.delete(.pods, namespace: key.namespace, name: name)
-        expectations.expect(key, deleted: [name])
-        context.events.record(
-          set.object, .normal, reason: "SuccessfulDelete", message: "Deleted pod: \(name)")
-      } catch let error as StatusError where error.code == 404 {}
-    }
   }
 }

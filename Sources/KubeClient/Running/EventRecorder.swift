@@ -30,13 +30,23 @@ public final class EventRecorder: Sendable {
   private static let remembered = 4096
 
   private let client: APIClient
-  private let component: String
+  private let component: @Sendable (Value) -> String
   private let host: String
   private let log: Logger
   private let written = Mutex<(events: [Subject: Written], order: [Subject])>(([:], []))
   private let pending: AsyncStream<@Sendable () async -> Void>.Continuation
 
-  public init(client: APIClient, component: String, host: String = "", log: Logger) {
+  public convenience init(
+    client: APIClient, component: String, host: String = "", log: Logger
+  ) {
+    self.init(client: client, host: host, log: log) { _ in component }
+  }
+
+  /// - Parameter component: who speaks, by the object that is spoken of.
+  public init(
+    client: APIClient, host: String = "", log: Logger,
+    component: @escaping @Sendable (Value) -> String
+  ) {
     self.client = client
     self.component = component
     self.host = host
@@ -94,6 +104,7 @@ public final class EventRecorder: Sendable {
       involved.set("resourceVersion", to: Value(version))
     }
     if !field.isEmpty { involved.set("fieldPath", to: Value(field)) }
+    let component = component(object)
     var source: Value = ["component": Value(component)]
     if !host.isEmpty { source.set("host", to: Value(host)) }
     let event: Value = [
