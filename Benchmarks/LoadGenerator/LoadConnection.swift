@@ -1,5 +1,4 @@
 import HTTP2
-import Histogram
 import NIOCore
 import NIOPosix
 import Primitives
@@ -41,8 +40,8 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
   private var unsent: UInt64 = 0
   /// When the last answer came.
   private var lastAnswer: UInt64 = 0
-  /// Observations of the phase.
-  private var recorder = Recorder()
+  /// Observations of the phase, of all the loop's connections.
+  private let observations: LoopRecorder
 
   static let reconnectDelay = TimeAmount.milliseconds(100)
   /// How long the last answers of a phase are waited for, in nanoseconds.
@@ -50,11 +49,14 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
   /// Timers closer than this gain nothing; requests due meanwhile are sent together.
   static let timerGranularity: UInt64 = 50_000
 
-  /// - Parameter log: where acknowledged puts go; of this event loop.
+  /// - Parameters:
+  ///   - observations: what is observed, on the event loop on which the connection shall live.
+  ///   - log: where acknowledged puts go; of this event loop.
   init(
-    eventLoop: any EventLoop, endpoint: Endpoint, outstanding: Int, log: AcknowledgementLog?
+    observations: LoopRecorder, endpoint: Endpoint, outstanding: Int, log: AcknowledgementLog?
   ) {
-    self.eventLoop = eventLoop
+    eventLoop = observations.eventLoop
+    self.observations = observations
     self.endpoint = endpoint
     self.outstanding = outstanding
     self.log = log
@@ -101,20 +103,12 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     }
   }
 
-  /// Observations since the last call, for the progress line.
-  func takeRecent() -> EventLoopFuture<Histogram<UInt64>> {
-    eventLoop.submit { self.recorder.takeRecent() }
-  }
-
-  /// Everything observed in the phase that ended.
+  /// How the phase ended.
   func outcome() -> EventLoopFuture<Outcome> {
-    eventLoop.submit {
-      Outcome(recorder: self.recorder, unsent: self.unsent, lastAnswer: self.lastAnswer)
-    }
+    eventLoop.submit { Outcome(unsent: self.unsent, lastAnswer: self.lastAnswer) }
   }
 
   struct Outcome: Sendable {
-    var recorder: Recorder
     var unsent: UInt64
     var lastAnswer: UInt64
   }
@@ -155,7 +149,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     self.handler = nil
     let lost = Set(flights.indices).subtracting(free)
     for _ in lost {
-      recorder.record(error: "connection lost: \(error.map { "\($0)" } ?? "closed")")
+      observations.recorder.record(error: "connection lost: \(error.map { "\($0)" } ?? "closed")")
     }
     free = Array((0..<outstanding).reversed())
     reconnect()
@@ -168,7 +162,6 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     if let lastWorkload { phase.workload.adopt(lastWorkload) }
     lastWorkload = phase.workload
     self.phase = phase
-    recorder = Recorder()
     issued = 0
     unsent = 0
     lastAnswer = 0
@@ -238,7 +231,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
 
   private func abandonPhase() {
     guard phase != nil else { return }
-    for _ in 0..<(outstanding - free.count) { recorder.record(error: "no answer") }
+    for _ in 0..<(outstanding - free.count) { observations.recorder.record(error: "no answer") }
     unsent = phase?.pacer.dueBefore(phase?.end ?? 0) ?? 0
     isFinished = true
     handler?.close()
@@ -260,7 +253,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     let slot = Int(handler.connection.eventTag)
     if flights[slot].kind == .put { return }
     if flights[slot].partial.isEmpty, let message = GRPCMessage.message(in: data) {
-      phase?.workload.received(message, for: flights[slot], recorder: &recorder)
+      phase?.workload.received(message, for: flights[slot], recorder: &observations.recorder)
       return
     }
     // An answer in several frames.
@@ -268,7 +261,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     let flight = flights[slot]
     flight.partial.withUnsafeBytes { bytes in
       if let message = GRPCMessage.message(in: bytes) {
-        phase?.workload.received(message, for: flight, recorder: &recorder)
+        phase?.workload.received(message, for: flight, recorder: &observations.recorder)
       }
     }
   }
@@ -281,20 +274,20 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     let slot = Int(handler.connection.eventTag)
     let now = handler.connection.now.nanoseconds
     if let status = trailers.first(.grpcStatus), status.count == 1, status[0] == UInt8(ascii: "0") {
-      recorder.record(nanoseconds: now &- min(flights[slot].since, now))
+      observations.recorder.record(nanoseconds: now &- min(flights[slot].since, now))
       if let log, flights[slot].kind == .put {
         log.append(
           Acknowledgement(key: flights[slot].key, variant: UInt32(flights[slot].variant)))
       }
     } else {
       let status = trailers.string(.grpcStatus) ?? "HTTP status \(trailers.status)"
-      recorder.record(error: "\(status) \(trailers.string(.grpcMessage) ?? "")")
+      observations.recorder.record(error: "\(status) \(trailers.string(.grpcMessage) ?? "")")
     }
     release(slot, now: now)
   }
 
   func http2(_ handler: HTTP2Handler, reset stream: StreamID, code: HTTP2ErrorCode) {
-    recorder.record(error: "stream reset: \(code)")
+    observations.recorder.record(error: "stream reset: \(code)")
     release(Int(handler.connection.eventTag), now: monotonicNanoseconds())
   }
 

@@ -9,6 +9,8 @@ final class LoadRun {
   private let options: RunOptions
   private let command: String
   private let group: MultiThreadedEventLoopGroup
+  /// One an event loop.
+  private let observations: [LoopRecorder]
   private let connections: [LoadConnection]
   private let templates: RequestTemplates
   private let keyCount: UInt64
@@ -42,9 +44,11 @@ final class LoadRun {
         logs[index] = try AcknowledgementLog(path: path, header: header)
       }
     }
+    let observations = loops.map { LoopRecorder(eventLoop: $0) }
+    self.observations = observations
     connections = (0..<options.connections).map { index in
       LoadConnection(
-        eventLoop: loops[index % loops.count],
+        observations: observations[index % loops.count],
         endpoint: options.endpoints[index % options.endpoints.count],
         outstanding: options.outstanding, log: logs[index % loops.count])
     }
@@ -107,6 +111,7 @@ final class LoadRun {
     _ mode: Workload.Mode, seconds: Double?, limit: UInt64, rate: Double?, name: String,
     base: UInt64 = 0
   ) -> Measurement {
+    for part in observations { try? part.reset().wait() }
     let before = ResourceSample(processes: options.watchPid, disk: options.watchDisk)
     let start = monotonicNanoseconds() + Self.startDelay
     let end = seconds.map { start + UInt64($0 * 1e9) } ?? .max
@@ -133,10 +138,10 @@ final class LoadRun {
     var measurement = Measurement(
       before: before,
       after: ResourceSample(processes: options.watchPid, disk: options.watchDisk))
-    for outcome in outcomes {
-      measurement.recorder.add(outcome.recorder)
-      measurement.unsent += outcome.unsent
+    for part in observations.compactMap({ try? $0.observed().wait() }) {
+      measurement.recorder.add(part)
     }
+    for outcome in outcomes { measurement.unsent += outcome.unsent }
     let last = outcomes.map(\.lastAnswer).max() ?? 0
     measurement.seconds = last > start ? Double(last - start) / 1e9 : 0
     return measurement
@@ -162,10 +167,8 @@ final class LoadRun {
         return
       }
       if options.quiet { continue }
-      var recent = Histogram<UInt64>(numberOfSignificantValueDigits: .three)
-      for connection in connections {
-        if let part = try? connection.takeRecent().wait() { recent.add(part) }
-      }
+      var recent = Recorder.emptyHistogram
+      for part in observations.compactMap({ try? $0.takeRecent().wait() }) { recent.add(part) }
       let rate = Double(recent.totalCount) / (Double(now - reported) / 1e9)
       reported = now
       let milliseconds = [50.0, 99.0].map { Double(recent.valueAtPercentile($0)) / 1e6 }
