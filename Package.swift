@@ -203,6 +203,10 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
+      name: "PeerTransportTests",
+      dependencies: ["Primitives", "Raft", "Replica", "PeerTransport", "TestKit", logging],
+      swiftSettings: strict),
+    .testTarget(
       name: "EtcdServerTests",
       dependencies: [
         "Primitives", "EtcdWire", "EtcdProto", "MVCC", "Replica", "HTTP2", "EtcdServer", nioCore,

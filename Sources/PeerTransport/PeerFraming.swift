@@ -78,10 +78,20 @@ enum PeerFrame {
 
   static func write(_ message: PeerMessage, into buffer: inout ByteBuffer, scratch: inout [UInt8]) {
     scratch.removeAll(keepingCapacity: true)
-    message.encode(into: &scratch)
-    buffer.writeInteger(UInt32(scratch.count), endianness: .little)
-    buffer.writeInteger(CRC32C.checksum(scratch), endianness: .little)
+    append(message, to: &scratch)
     buffer.writeBytes(scratch)
+  }
+
+  static func append(_ message: PeerMessage, to bytes: inout [UInt8]) {
+    let start = bytes.count
+    bytes.append(littleEndian: 0 as UInt64)
+    message.encode(into: &bytes)
+    bytes.withUnsafeMutableBytes { bytes in
+      let body = UnsafeRawBufferPointer(rebasing: bytes[(start + headerSize)...])
+      let checksum = CRC32C.checksum(body)
+      let header = UInt64(UInt32(body.count)) | UInt64(checksum) << 32
+      bytes.storeBytes(of: header.littleEndian, toByteOffset: start, as: UInt64.self)
+    }
   }
 
   /// Reads the next whole frame; nil while bytes are missing.
@@ -114,6 +124,9 @@ enum Limits {
   static let frameBytes: UInt32 = 256 << 20
   /// Bytes that may wait for one peer. A peer that is further behind gets the log again from Raft.
   static let queuedBytes = 64 << 20
+  /// Bytes that a thread may write to a peer by itself. More would hold up the thread that runs the
+  /// core for longer than the event loop's wake-up costs.
+  static let directBytes = 32 << 10
   /// Time to connect and be accepted.
   static let connectTimeout = TimeAmount.seconds(2)
   /// Waits between attempts to reach a member that is down: doubling, with jitter.

@@ -1,3 +1,4 @@
+import Glibc
 import Logging
 import NIOCore
 import NIOPosix
@@ -14,6 +15,8 @@ final class PeerLink {
   }
 
   let id: NodeID
+  /// The same connection, for threads other than the event loop's.
+  let outlet: PeerOutlet
   private let settings: PeerNetwork.Settings
   private let host: String
   private let port: Int
@@ -26,14 +29,17 @@ final class PeerLink {
   private var scratch: [UInt8] = []
   /// Bytes handed to the channel that it has not written yet.
   private var unwritten = 0
+  /// A duplicate of the socket that is being greeted, for the outlet; owned here until then.
+  private var duplicateDescriptor: Int32?
   /// The last failure that was logged, so that a member that stays down is mentioned once.
   private var loggedFailure: String?
 
   init(
     settings: PeerNetwork.Settings, peer: (id: NodeID, host: String, port: Int),
-    loop: any EventLoop, receiver: any PeerReceiver, log: Logger
+    outlet: PeerOutlet, loop: any EventLoop, receiver: any PeerReceiver, log: Logger
   ) {
     id = peer.id
+    self.outlet = outlet
     host = peer.host
     port = peer.port
     self.settings = settings
@@ -55,16 +61,41 @@ final class PeerLink {
     buffer = ByteBuffer()
     buffer.reserveCapacity(min(count, 1 << 20))
     let bound = NIOLoopBound(self, eventLoop: loop)
-    channel.writeAndFlush(bytes).whenComplete { _ in bound.value.unwritten -= count }
+    outlet.beginWrite()
+    channel.writeAndFlush(bytes).whenComplete { [outlet] _ in
+      bound.value.unwritten -= count
+      outlet.finishHandOver()
+    }
+  }
+
+  /// Writes what the outlet could not put into the socket.
+  func enqueue(rest bytes: [UInt8], of connection: UInt64) {
+    // On another connection the rest of a message would be noise.
+    guard case .open = state, outlet.isCurrent(connection) else { return }
+    buffer.writeBytes(bytes)
   }
 
   func connect() {
     guard case .idle = state else { return }
     state = .connecting
     let bound = NIOLoopBound(self, eventLoop: loop)
+    NIOThreadPool.singleton.runIfActive(eventLoop: loop) { [host, port] in
+      try PeerSocket.connect(host: host, port: port, timeout: Limits.connectTimeout)
+    }.whenComplete { result in
+      switch result {
+      case .success(let descriptor): bound.value.adopt(descriptor)
+      case .failure(let error): bound.value.failed("\(error)")
+      }
+    }
+  }
+
+  /// Puts a connected socket on the event loop, and says hello on it.
+  private func adopt(_ descriptor: Int32) {
+    let bound = NIOLoopBound(self, eventLoop: loop)
     let hello = PeerHello(cluster: settings.cluster, from: settings.member, to: id)
+    let duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
+    duplicateDescriptor = duplicate >= 0 ? duplicate : nil
     ClientBootstrap(group: loop)
-      .connectTimeout(Limits.connectTimeout)
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
@@ -72,11 +103,12 @@ final class PeerLink {
             PeerDialler(hello: hello) { event in bound.value.handle(event, on: channel) })
         }
       }
-      .connect(host: host, port: port)
+      .withConnectedSocket(descriptor)
       .whenFailure { error in bound.value.failed("\(error)") }
   }
 
   func stop() {
+    outlet.close()
     if case .open(let channel) = state { channel.close(promise: nil) }
     state = .stopped
   }
@@ -89,6 +121,8 @@ final class PeerLink {
         return
       }
       state = .open(channel)
+      outlet.open(duplicateDescriptor)
+      duplicateDescriptor = nil
       retryDelay = Limits.shortestRetry
       loggedFailure = nil
       unwritten = 0
@@ -104,6 +138,9 @@ final class PeerLink {
   }
 
   private func failed(_ reason: String) {
+    outlet.close()
+    if let duplicateDescriptor { close(duplicateDescriptor) }
+    duplicateDescriptor = nil
     switch state {
     case .stopped, .idle: return
     case .connecting, .open: state = .idle

@@ -8,8 +8,9 @@ import Synchronization
 /// The connections between this member and the others.
 ///
 /// One event loop serves them all: the work is moving bytes, and a second thread would only add
-/// wake-ups. Each member dials every other and sends on the connection that it dialled. What can't be sent
-/// is dropped, as Raft expects of a network.
+/// wake-ups. Small messages don't even take that way, see `PeerOutlet`. Each member dials every other
+/// and sends on the connection that it dialled. What can't be sent is dropped, as Raft expects of a
+/// network.
 public final class PeerNetwork: PeerSender {
   public struct Settings: Sendable {
     public var cluster: UInt64
@@ -32,9 +33,12 @@ public final class PeerNetwork: PeerSender {
   private let settings: Settings
   private let log: Logger
   private let loop: any EventLoop
-  private let group: MultiThreadedEventLoopGroup
+  /// The group made for `loop`; nil where the loop is somebody else's.
+  private let ownGroup: MultiThreadedEventLoopGroup?
   /// Touched on `loop` only.
   private let peers: NIOLoopBound<Peers>
+  /// The ways out, by position in `settings.peers`.
+  private let outlets: [(id: NodeID, outlet: PeerOutlet)]
   private let listeners = Mutex<[any Channel]>([])
 
   private final class Peers {
@@ -42,11 +46,13 @@ public final class PeerNetwork: PeerSender {
     weak var receiver: (any PeerReceiver)?
   }
 
-  public init(settings: Settings, log: Logger) {
+  /// - Parameter eventLoop: the loop to use, which must outlive the network; nil makes one.
+  public init(settings: Settings, eventLoop: (any EventLoop)? = nil, log: Logger) {
     self.settings = settings
     self.log = log
-    group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    let loop = group.next()
+    outlets = settings.peers.map { ($0.id, PeerOutlet()) }
+    ownGroup = eventLoop == nil ? MultiThreadedEventLoopGroup(numberOfThreads: 1) : nil
+    let loop = eventLoop ?? ownGroup!.next()
     self.loop = loop
     peers = try! loop.submit { NIOLoopBound(Peers(), eventLoop: loop) }.wait()
   }
@@ -58,7 +64,7 @@ public final class PeerNetwork: PeerSender {
     let settings = settings
     let log = log
     for address in settings.listen {
-      let bootstrap = ServerBootstrap(group: group)
+      let bootstrap = ServerBootstrap(group: loop)
         .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
         .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
         .childChannelInitializer { channel in
@@ -75,22 +81,39 @@ public final class PeerNetwork: PeerSender {
           "cannot listen for peers on \(address.host):\(address.port): \(error)")
       }
     }
-    try await loop.submit { [peers, loop] in
+    try await loop.submit { [peers, loop, outlets] in
       peers.value.receiver = receiver
-      peers.value.links = settings.peers.map { peer in
-        PeerLink(settings: settings, peer: peer, loop: loop, receiver: receiver, log: log)
+      peers.value.links = zip(settings.peers, outlets).map { peer, way in
+        PeerLink(
+          settings: settings, peer: peer, outlet: way.outlet, loop: loop, receiver: receiver,
+          log: log)
       }
       for link in peers.value.links { link.connect() }
     }.get()
   }
 
   public func send(_ messages: [(to: NodeID, message: PeerMessage)]) {
-    loop.execute { [peers] in
-      let links = peers.value.links
-      for item in messages {
-        for link in links where link.id == item.to { link.enqueue(item.message) }
+    for (id, outlet) in outlets {
+      let own = messages.lazy.filter { $0.to == id }.map(\.message)
+      if own.isEmpty { continue }
+      switch outlet.send(own) {
+      case .sent: continue
+      case .handOver:
+        let taken = Array(own)
+        handOver(to: id) { link in for message in taken { link.enqueue(message) } }
+      case .handOverBytes(let rest, let connection):
+        handOver(to: id) { $0.enqueue(rest: rest, of: connection) }
       }
-      for link in links { link.flush() }
+    }
+  }
+
+  /// Lets the event loop write to `peer`.
+  private func handOver(to peer: NodeID, _ enqueue: @escaping @Sendable (PeerLink) -> Void) {
+    loop.execute { [peers] in
+      guard let link = peers.value.links.first(where: { $0.id == peer }) else { return }
+      enqueue(link)
+      link.flush()
+      link.outlet.finishHandOver()
     }
   }
 
@@ -101,7 +124,7 @@ public final class PeerNetwork: PeerSender {
       for link in peers.value.links { link.stop() }
       peers.value.links = []
     }.get()
-    try? await group.shutdownGracefully()
+    try? await ownGroup?.shutdownGracefully()
   }
 }
 

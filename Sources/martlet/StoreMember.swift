@@ -44,11 +44,16 @@ struct StoreMember {
       log.error("a snapshot can't be used; an older one is", metadata: ["reason": "\(rejected)"])
     }
 
+    let group = MultiThreadedEventLoopGroup(
+      numberOfThreads: min(max(System.coreCount / 2, 1), StoreMember.mostEventLoops))
+    // On two cores the loop of the clients serves the members as well: a reply to a lone client is then
+    // written by the thread that read the acknowledgement, and more threads would not run at once anyway.
+    let peerLoop = System.coreCount <= 2 ? group.next() : nil
     let network = PeerNetwork(
       settings: PeerNetwork.Settings(
         cluster: identity.cluster, member: identity.member,
         listen: configuration.listenPeers.map { ($0.host, $0.port) },
-        peers: try otherMembers(founders)), log: log)
+        peers: try otherMembers(founders)), eventLoop: peerLoop, log: log)
     var random = SystemRandomNumberGenerator()
     // Proposals of this life must not be taken for those of an earlier one, whose entries may still be
     // in the log: the seconds since 1970 in the upper bits tell them apart.
@@ -65,8 +70,6 @@ struct StoreMember {
       onFailure: { failed.continuation.yield($0) })
     try await network.start(receiver: replica)
 
-    let group = MultiThreadedEventLoopGroup(
-      numberOfThreads: min(max(System.coreCount / 2, 1), StoreMember.mostEventLoops))
     var settings = EtcdServerSettings()
     settings.maxRequestBytes = configuration.maxRequestBytes
     settings.maxTxnOperations = configuration.maxTransactionOperations

@@ -7,15 +7,17 @@ import Synchronization
 
 /// One member, running: `ReplicaCore` with threads, a clock, a disk and a network.
 ///
-/// - The *writer* owns the core. It sleeps until its inbox has something or a tick is due, takes all there
-///   is, pumps once, and carries out the effects.
-/// - The *log* thread performs one write after the other and does nothing else.
+/// One thread at a time runs the core (`CoreTurns`): it takes all that has arrived, pumps once, and carries
+/// out the effects. Which thread that is depends on the load: while little happens it is the one that brings
+/// the event; when events come faster it is the *writer*, which also takes care of the clock.
+///
+/// - The *log* thread performs one write after the other.
 /// - The *background* thread prepares segments and reads entries that left memory.
 /// - The *snapshot* thread writes, sends and loads snapshots, which may take seconds.
 ///
 /// Every method may be called from any thread and returns at once.
 public final class ReplicaService: PeerReceiver {
-  /// What a caller wants of the writer.
+  /// What a caller wants of the core.
   private enum Item: Sendable {
     case submit(ProposalBatch)
     case read(token: UInt64, sink: any ReplySink)
@@ -36,7 +38,10 @@ public final class ReplicaService: PeerReceiver {
   }
 
   public let identity: ClusterIdentity
-  private let inbox = ThreadInbox<Item>()
+  private let turns: CoreTurns<Item>
+  /// Touched by the thread that holds the turn.
+  private let core: CoreBox
+  private let sender: any PeerSender
   private let logJobs = ThreadInbox<DiskJob>()
   private let backgroundTasks = ThreadInbox<BackgroundTask>()
   private let snapshotTasks = ThreadInbox<BackgroundTask>()
@@ -53,7 +58,7 @@ public final class ReplicaService: PeerReceiver {
   ///   - disk: where its files are.
   ///   - sender: carries messages to the other members.
   ///   - onWarning: called with what an operator should read.
-  ///   - onFailure: called once, on the writer's thread, if the member must stop.
+  ///   - onFailure: called once, on the thread that met the failure, if the member must stop.
   public init(
     core: consuming ReplicaCore, disk: ReplicaDisk, sender: any PeerSender,
     onWarning: @escaping @Sendable (String) -> Void,
@@ -63,13 +68,15 @@ public final class ReplicaService: PeerReceiver {
     published = Mutex(Published(view: core.view, status: core.currentStatus()))
     self.onWarning = onWarning
     self.onFailure = onFailure
-    let box = CoreBox(core)
+    turns = CoreTurns(deadline: core.hasMaintenance ? .origin : core.nextDeadline)
+    self.core = CoreBox(core)
+    self.sender = sender
     threads.withLock { threads in
       threads.append(Thread(named: "log") { [self] in runLog(disk) })
       threads.append(
         Thread(named: "background") { [self] in runTasks(backgroundTasks, disk) })
       threads.append(Thread(named: "snapshot") { [self] in runTasks(snapshotTasks, disk) })
-      threads.append(Thread(named: "writer") { [self] in runWriter(box, sender) })
+      threads.append(Thread(named: "writer") { [self] in turns.serve(work: runTurn) })
     }
   }
 
@@ -82,11 +89,11 @@ public final class ReplicaService: PeerReceiver {
   public var view: StoreView { published.withLock { $0.view } }
   public var status: ReplicaStatus { published.withLock { $0.status } }
 
-  // MARK: Asking the writer
+  // MARK: Asking the core
 
   /// Takes commands of one event loop; they are answered through the batch's sink.
   public func submit(_ batch: ProposalBatch) {
-    if !inbox.append(.submit(batch)) {
+    if !append(.submit(batch)) {
       batch.sink.deliver(batch.tokens.map { Reply(token: $0, outcome: .failed(.stopped)) })
     }
   }
@@ -102,7 +109,7 @@ public final class ReplicaService: PeerReceiver {
   }
 
   /// Ends a watcher. Events that were on their way may still arrive.
-  public func cancelWatch(_ id: WatcherID) { inbox.append(.cancelWatch(id)) }
+  public func cancelWatch(_ id: WatcherID) { append(.cancelWatch(id)) }
 
   /// Asks for `.progress`, which comes behind every event up to its revision.
   public func requestProgress(token: UInt64, sink: any ReplySink) {
@@ -121,26 +128,26 @@ public final class ReplicaService: PeerReceiver {
 
   /// Hands leadership to another voter, if this member leads. Success shows in `status`.
   public func transferLeadership(to member: NodeID) {
-    inbox.append(.transferLeadership(to: member))
+    append(.transferLeadership(to: member))
   }
 
   private func ask(_ item: Item, token: UInt64, sink: any ReplySink) {
-    if !inbox.append(item) { sink.deliver([Reply(token: token, outcome: .failed(.stopped))]) }
+    if !append(item) { sink.deliver([Reply(token: token, outcome: .failed(.stopped))]) }
   }
 
   // MARK: From the network
 
   public func receive(_ messages: [PeerMessage], from peer: NodeID) {
-    inbox.append(.peer(messages, from: peer))
+    append(.peer(messages, from: peer))
   }
 
-  public func connectionLost(to peer: NodeID) { inbox.append(.connectionLost(peer)) }
+  public func connectionLost(to peer: NodeID) { append(.connectionLost(peer)) }
 
   // MARK: Stopping
 
   /// Stops the threads, in the order in which they feed each other, and waits for them.
   public func stop() {
-    inbox.close()
+    turns.close()
     logJobs.close()
     backgroundTasks.close()
     snapshotTasks.close()
@@ -149,26 +156,32 @@ public final class ReplicaService: PeerReceiver {
 
   // MARK: The threads
 
-  /// Carries the core into the writer's thread.
+  /// Keeps the core, for whichever thread holds the turn.
   private final class CoreBox: @unchecked Sendable {
-    // Written once before the writer starts, and touched by nobody else after.
-    var core: ReplicaCore
-    init(_ core: consuming ReplicaCore) { self.core = core }
+    // Touched only by the holder of the turn; `CoreTurns` orders one holder after the other.
+    var value: ReplicaCore
+    init(_ core: consuming ReplicaCore) { value = core }
   }
 
-  private func runWriter(_ box: CoreBox, _ sender: any PeerSender) {
-    while let items = inbox.take(until: box.core.hasMaintenance ? .origin : box.core.nextDeadline) {
-      box.core.advance(to: MonotonicClock.now)
-      for item in items { handle(item, &box.core) }
-      box.core.pump()
-      perform(box.core.takeEffects(), sender)
-      if let failure = box.core.failure {
-        inbox.close()
-        refuseRest()
-        onFailure(failure)
-        return
-      }
+  @discardableResult
+  private func append(_ item: Item) -> Bool { turns.append(item, work: runTurn) }
+
+  /// Takes a batch of events through the core. Called by the holder of the turn.
+  private func runTurn(_ items: [Item]) -> Instant {
+    guard core.value.failure == nil else {
+      refuse(items)
+      return core.value.nextDeadline
     }
+    core.value.advance(to: MonotonicClock.now)
+    for item in items { handle(item, &core.value) }
+    core.value.pump()
+    perform(core.value.takeEffects())
+    if let failure = core.value.failure {
+      turns.close()
+      refuse(turns.takeRest())
+      onFailure(failure)
+    }
+    return core.value.hasMaintenance ? .origin : core.value.nextDeadline
   }
 
   private func handle(_ item: Item, _ core: inout ReplicaCore) {
@@ -189,11 +202,11 @@ public final class ReplicaService: PeerReceiver {
     }
   }
 
-  private func perform(_ effects: consuming Effects, _ sender: any PeerSender) {
-    // The disk and the peers first: they take longest, and neither can answer before this returns to the
-    // inbox. Then what readers see, then the answers that rely on it.
-    if let job = effects.log { logJobs.append(job) }
+  private func perform(_ effects: consuming Effects) {
+    // The peers and the disk first: they take longest, and what they answer is queued until this turn ends.
+    // Then what readers see, then the answers that rely on it.
     if !effects.sends.isEmpty { sender.send(effects.sends) }
+    if let job = effects.log { logJobs.append(job) }
     if let (view, status) = effects.published {
       published.withLock { $0 = Published(view: view, status: status) }
     }
@@ -204,8 +217,8 @@ public final class ReplicaService: PeerReceiver {
     for warning in effects.warnings { onWarning(warning) }
   }
 
-  private func refuseRest() {
-    for item in inbox.take(until: .origin) ?? [] {
+  private func refuse(_ items: [Item]) {
+    for item in items {
       switch item {
       case .submit(let batch):
         batch.sink.deliver(batch.tokens.map { Reply(token: $0, outcome: .failed(.stopped)) })
@@ -220,13 +233,13 @@ public final class ReplicaService: PeerReceiver {
 
   private func runLog(_ disk: ReplicaDisk) {
     while let jobs = logJobs.take(until: nil) {
-      for job in jobs { inbox.append(.logWritten(disk.perform(job))) }
+      for job in jobs { append(.logWritten(disk.perform(job))) }
     }
   }
 
   private func runTasks(_ queue: ThreadInbox<BackgroundTask>, _ disk: ReplicaDisk) {
     while let tasks = queue.take(until: nil) {
-      for task in tasks { inbox.append(.background(disk.perform(task))) }
+      for task in tasks { append(.background(disk.perform(task))) }
     }
   }
 }
