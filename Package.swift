@@ -149,7 +149,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(
-      name: "martlet-sim", dependencies: ["Simulator", arguments], swiftSettings: strict),
+      name: "martlet-sim", dependencies: ["Primitives", "Simulator", arguments], swiftSettings: strict),
     .executableTarget(
       name: "martlet-bench",
       dependencies: [
@@ -199,7 +199,8 @@ let package = Package(
     .testTarget(
       name: "ReplicaTests",
       dependencies: [
-        "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "TestKit",
+        "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "SimulatedStorage",
+        "TestKit",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -63,5 +63,19 @@ public struct Limits: Sendable {
     public static let unsyncedAppend = PlantedBugs(rawValue: 1 << 4)
     /// A leader commits entries of earlier terms by counting copies.
     public static let commitOldTerm = PlantedBugs(rawValue: 1 << 5)
+    /// A restarted member has forgotten for whom it voted.
+    public static let forgottenVote = PlantedBugs(rawValue: 1 << 6)
+    /// Votes go to candidates whose log lacks what the voter holds.
+    public static let voteForShorterLog = PlantedBugs(rawValue: 1 << 7)
+    /// A new leader starts read rounds before an entry of its own term is committed.
+    public static let readBeforeOwnTerm = PlantedBugs(rawValue: 1 << 8)
+    /// A follower keeps its own entries where the leader has others.
+    public static let keepConflictingEntries = PlantedBugs(rawValue: 1 << 9)
+    /// Heartbeats tell the leader's commit index, whatever the follower has acknowledged.
+    public static let commitPastMatch = PlantedBugs(rawValue: 1 << 10)
+    /// A follower accepts an append whatever precedes it.
+    public static let unmatchedAppend = PlantedBugs(rawValue: 1 << 11)
+    /// A quorum of a joint membership asks only its new half.
+    public static let wrongJointQuorum = PlantedBugs(rawValue: 1 << 12)
   }
 #endif

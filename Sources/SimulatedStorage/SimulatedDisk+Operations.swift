@@ -135,7 +135,7 @@ extension SimulatedDisk.State {
 
   // MARK: Bytes
 
-  private var used: UInt64 {
+  var used: UInt64 {
     var sum: UInt64 = 0
     for (_, id) in names { sum += UInt64(files[id]?.visible.count ?? 0) }
     return sum

@@ -79,6 +79,9 @@ public final class SimulatedDisk: FileSystem {
     set { state.withLock { $0.capacity = newValue } }
   }
 
+  /// Bytes that all files together take.
+  public var usedBytes: UInt64 { state.withLock { $0.used } }
+
   /// Asked before every operation; what it returns is thrown instead. A failed write may leave a part of
   /// itself, and a failed sync leaves bytes that only reads see.
   public func setFault(_ fault: (@Sendable (FileOperation) -> PersistenceError?)?) {

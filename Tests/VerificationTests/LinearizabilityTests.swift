@@ -177,12 +177,16 @@ struct Story {
     let timeline = try story.check()
     #expect(timeline.record(Story.key("a"), at: 3)?.value == Story.key("5"))
     // A watcher who saw the gap settles it.
-    let seen = ModelEvent(isDelete: false, record: Story.record("a", "8", created: 2, at: 2))
-    let witnessed = try LinearizabilityChecker.check(story.history, witness: [2: [seen]])
+    func watched(_ record: ModelRecord) throws -> Timeline {
+      var stream = WatchHistory(ModelWatch(ModelRange([0], end: [0])))
+      stream.append(.created(revision: 1))
+      stream.append(.events([ModelEvent(isDelete: false, record: record)]))
+      return try LinearizabilityChecker.check(story.history, watches: [stream])
+    }
+    let witnessed = try watched(Story.record("a", "8", created: 2, at: 2))
     #expect(witnessed.record(Story.key("a"), at: 2)?.value == Story.key("8"))
-    let impossible = ModelEvent(isDelete: false, record: Story.record("z", "8", created: 2, at: 2))
     #expect(throws: BrokenGuarantee.self) {
-      try LinearizabilityChecker.check(story.history, witness: [2: [impossible]])
+      try watched(Story.record("z", "8", created: 2, at: 2))
     }
   }
 

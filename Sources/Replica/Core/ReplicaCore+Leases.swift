@@ -55,18 +55,89 @@ struct LeaseQueries {
   }
 }
 
+/// Questions about leases that this leader may answer once a quorum has said that it still leads.
+///
+/// A leader that was deposed and doesn't know it yet has missed what its successor granted: it would tell
+/// a client that its lease is gone, or promise it time that the successor doesn't give. So the answer waits
+/// for a round of ReadIndex, which all questions that wait share.
+struct UnconfirmedLeaseQueries {
+  enum Asker {
+    case client(token: UInt64, sink: any ReplySink)
+    case member(NodeID, id: UInt64)
+  }
+
+  struct Query {
+    let lease: LeaseID
+    let renew: Bool
+    let asker: Asker
+  }
+
+  private var waiting: [Query] = []
+  private var round: (context: UInt64, queries: [Query])?
+  private var confirmed: [(index: LogIndex, queries: [Query])] = []
+  /// Apart from the contexts of clients' reads, which count from one.
+  private var nextContext: UInt64 = 1 << 63
+  private var count = 0
+
+  /// Takes a question; false where too many wait.
+  mutating func append(_ query: Query) -> Bool {
+    guard count < ReplicaLimits.pendingLeaseQueries else { return false }
+    waiting.append(query)
+    count += 1
+    return true
+  }
+
+  /// Starts a round for all that wait, if none runs; returns its context.
+  mutating func startRound() -> UInt64? {
+    guard round == nil, !waiting.isEmpty else { return nil }
+    let context = nextContext
+    nextContext += 1
+    round = (context, waiting)
+    waiting = []
+    return context
+  }
+
+  mutating func roundConfirmed(context: UInt64, index: LogIndex) {
+    guard let running = round, running.context == context else { return }
+    confirmed.append((index, running.queries))
+    round = nil
+  }
+
+  /// The questions that may be answered from a state in which `applied` is.
+  mutating func take(through applied: LogIndex) -> [Query] {
+    guard let first = confirmed.first, first.index <= applied else { return [] }
+    confirmed.removeFirst()
+    count -= first.queries.count
+    return first.queries
+  }
+
+  /// The questions of the round with this context, which failed.
+  mutating func takeFailed(context: UInt64) -> [Query] {
+    guard let running = round, running.context == context else { return [] }
+    round = nil
+    count -= running.queries.count
+    return running.queries
+  }
+
+  /// All that wait, in whatever state.
+  mutating func takeAll() -> [Query] {
+    let all = confirmed.flatMap(\.queries) + (round?.queries ?? []) + waiting
+    confirmed = []
+    round = nil
+    waiting = []
+    count = 0
+    return all
+  }
+}
+
 extension ReplicaCore {
   /// Renews a lease, or (`renew` false) asks for its time. Answered by `.leaseTime`.
   public mutating func queryLease(
     _ lease: LeaseID, renew: Bool, token: UInt64, sink: any ReplySink
   ) {
     if role == .leader {
-      guard leadsWithAppliedTerm else {
-        return effects.deliver(Reply(token: token, outcome: .failed(.notLeader)), to: sink)
-      }
-      effects.deliver(
-        Reply(token: token, outcome: .leaseTime(leaseTime(lease, renew: renew))), to: sink)
-      return
+      return confirmAndAnswer(
+        .init(lease: lease, renew: renew, asker: .client(token: token, sink: sink)))
     }
     guard let leader else {
       return effects.deliver(Reply(token: token, outcome: .failed(.noLeader)), to: sink)
@@ -82,8 +153,46 @@ extension ReplicaCore {
 
   mutating func receiveLeaseQuery(id: UInt64, lease: LeaseID, renew: Bool, from peer: NodeID) {
     // A member that doesn't lead stays silent: the asker times out or learns of the new leader.
-    guard role == .leader, leadsWithAppliedTerm else { return }
-    effects.sends.append((peer, .leaseAnswer(id: id, time: leaseTime(lease, renew: renew))))
+    guard role == .leader else { return }
+    confirmAndAnswer(.init(lease: lease, renew: renew, asker: .member(peer, id: id)))
+  }
+
+  private mutating func confirmAndAnswer(_ query: UnconfirmedLeaseQueries.Query) {
+    guard leadsWithAppliedTerm else { return refuse([query], .notLeader) }
+    if !unconfirmedLeaseQueries.append(query) { refuse([query], .tooManyRequests) }
+  }
+
+  mutating func startLeaseRound() {
+    if let context = unconfirmedLeaseQueries.startRound() { raft.requestRead(context: context) }
+  }
+
+  mutating func leaseRoundFailed(context: UInt64) {
+    refuse(unconfirmedLeaseQueries.takeFailed(context: context), .notLeader)
+  }
+
+  mutating func refuseLeaseQueries() { refuse(unconfirmedLeaseQueries.takeAll(), .notLeader) }
+
+  private mutating func refuse(_ queries: [UnconfirmedLeaseQueries.Query], _ error: ReplicaError) {
+    for case .client(let token, let sink) in queries.map(\.asker) {
+      effects.deliver(Reply(token: token, outcome: .failed(error)), to: sink)
+    }
+  }
+
+  /// Answers what a quorum has confirmed and this state is new enough for.
+  mutating func answerLeaseQueries() {
+    while role == .leader, leadsWithAppliedTerm {
+      let queries = unconfirmedLeaseQueries.take(through: raft.applied)
+      if queries.isEmpty { return }
+      for query in queries {
+        let time = leaseTime(query.lease, renew: query.renew)
+        switch query.asker {
+        case .client(let token, let sink):
+          effects.deliver(Reply(token: token, outcome: .leaseTime(time)), to: sink)
+        case .member(let peer, let id):
+          effects.sends.append((peer, .leaseAnswer(id: id, time: time)))
+        }
+      }
+    }
   }
 
   private mutating func leaseTime(_ lease: LeaseID, renew: Bool) -> LeaseTime? {

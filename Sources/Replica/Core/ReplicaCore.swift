@@ -72,6 +72,7 @@ public struct ReplicaCore {
   var reads = ReadQueue()
   var leases = LeaseClock()
   var leaseQueries = LeaseQueries()
+  var unconfirmedLeaseQueries = UnconfirmedLeaseQueries()
   var watches = WatchTable()
   var snapshots: SnapshotState
   var maintenanceDue = false
@@ -163,6 +164,7 @@ public struct ReplicaCore {
       startLogWrite()
     } while writing == nil && canPropose
     startReadRound()
+    startLeaseRound()
     while raft.hasReady { process(raft.takeReady()) }
     startLogWrite()
     finishBatch()
@@ -184,8 +186,14 @@ public struct ReplicaCore {
     for entry in ready.committed { apply(entry) }
     for request in ready.logReads { readLog(request) }
     for request in ready.snapshotsToSend { sendSnapshot(request) }
-    for read in ready.reads { reads.confirmed(context: read.context, index: read.index) }
-    for context in ready.failedReads { reads.roundFailed(context: context) }
+    for read in ready.reads {
+      reads.confirmed(context: read.context, index: read.index)
+      unconfirmedLeaseQueries.roundConfirmed(context: read.context, index: read.index)
+    }
+    for context in ready.failedReads {
+      reads.roundFailed(context: context)
+      leaseRoundFailed(context: context)
+    }
     noteLeadership()
   }
 
@@ -210,6 +218,7 @@ public struct ReplicaCore {
         leases.stop()
         leadsWithAppliedTerm = false
         forwarded = []
+        refuseLeaseQueries()
       }
     }
   }
@@ -217,7 +226,7 @@ public struct ReplicaCore {
   /// After all applies of a pump: publish one root, then everything that waited for it.
   private mutating func finishBatch() {
     #if PLANTED_BUGS
-      if settings.plantedBugs.repliesBeforePublication, !effects.deliveries.isEmpty { return }
+      if PlantedBug.replyBeforePublication.isPlanted, !effects.deliveries.isEmpty { return }
     #endif
     if hasApplied || statusChanged {
       if hasApplied { view = store.publish() }
@@ -226,6 +235,7 @@ public struct ReplicaCore {
       effects.published = (view, currentStatus())
     }
     reads.release(through: raft.applied, view: view, term: raft.term, into: &effects)
+    answerLeaseQueries()
     if let events = unmatchedEvents {
       unmatchedEvents = nil
       watches.match(events, in: view, into: &effects)

@@ -12,18 +12,6 @@ public struct ReplicaSettings: Sendable {
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 
-  #if PLANTED_BUGS
-    /// Faults put in on purpose, to prove that the checkers find them.
-    public var plantedBugs = PlantedBugs()
-
-    public struct PlantedBugs: Sendable {
-      public var raft: Raft.PlantedBugs = []
-      /// Replies leave before readers see the revision that they name.
-      public var repliesBeforePublication = false
-      public init() {}
-    }
-  #endif
-
   public init() {}
 
   /// How long a request may take before its client hears that its outcome is unknown: etcd's rule of five
@@ -47,8 +35,26 @@ extension ReplicaSettings {
     settings.diskStallTicks = settings.electionTicks * 3
     settings.limits = raftLimits
     #if PLANTED_BUGS
-      settings.plantedBugs = plantedBugs.raft
+      settings.plantedBugs = .planted
     #endif
     return settings
   }
 }
+
+#if PLANTED_BUGS
+  extension Raft.PlantedBugs {
+    /// Raft's part of the bug that is planted in this process.
+    static var planted: Raft.PlantedBugs {
+      let names: [(PlantedBug, Raft.PlantedBugs)] = [
+        (.acknowledgeBeforeSync, .unsyncedAppend), (.countUnpersistedSelf, .countUnpersistedSelf),
+        (.unsyncedVote, .unsyncedVote), (.forgottenVote, .forgottenVote),
+        (.voteForShorterLog, .voteForShorterLog), (.staleRead, .staleReadIndex),
+        (.readBeforeOwnTerm, .readBeforeOwnTerm), (.stalePersisted, .stalePersisted),
+        (.commitOldTerm, .commitOldTerm), (.keepConflictingEntries, .keepConflictingEntries),
+        (.commitPastMatch, .commitPastMatch), (.unmatchedAppend, .unmatchedAppend),
+        (.wrongJointQuorum, .wrongJointQuorum),
+      ]
+      return names.first { $0.0.isPlanted }?.1 ?? []
+    }
+  }
+#endif

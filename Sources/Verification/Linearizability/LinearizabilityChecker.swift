@@ -54,17 +54,21 @@ public struct LinearizabilityChecker {
   /// For each revision, by when it must have been made: the first end of a call that was told it or a
   /// later one.
   private var madeBefore: [UInt64] = []
-  /// What watchers saw.
-  private let witness: [Int64: [ModelEvent]]
+  /// What watchers saw, by revision.
+  private let witness: [Int64: [Sighting]]
   private var isUsed: [Bool] = []
+  /// Which calls were used up to now, and where.
+  private var used: [(revision: Int64, call: Int)] = []
   private var timeline = Timeline()
   private var guesses = 0
+  /// Whether a gap lies behind: from then on watchers are believed, since they may tell a wrong guess.
+  private var hasGuessed = false
   /// What stopped the walk that came furthest.
   private var deepest: (revision: Int64, what: BrokenGuarantee)?
   private let lastRevision: Int64
 
   private init(
-    _ history: History, _ witness: [Int64: [ModelEvent]]
+    _ history: History, _ witness: [Int64: [Sighting]]
   ) throws(BrokenGuarantee) {
     calls = history.calls
     self.witness = witness
@@ -97,7 +101,7 @@ public struct LinearizabilityChecker {
         }
       }
     }
-    lastRevision = max(last, witness.keys.max() ?? 0)
+    lastRevision = last
     open.sort { calls[$0].start > calls[$1].start }
     madeBefore = [UInt64](repeating: .max, count: Int(clamping: lastRevision) + 1)
     for told in [makers.mapValues { [$0] }, observers, leaseEnds] {
@@ -117,15 +121,29 @@ public struct LinearizabilityChecker {
   ///
   /// O(calls x keys) where no outcome is unknown; each revision that nobody was told of adds guesses.
   ///
-  /// - Parameter witness: events that watchers were told of, by revision; those of a revision are
-  ///   complete. They help where no client knows what a revision brought.
+  /// - Parameter watches: what watchers were told. It helps where no client knows what a revision
+  ///   brought; whether it is right everywhere, `WatchChecker` says.
   /// - Returns: the timeline of changes that explains every answer.
   /// - Throws: `BrokenGuarantee` naming the call at which the best attempt at an order failed.
   public static func check(
-    _ history: History, witness: [Int64: [ModelEvent]] = [:]
+    _ history: History, watches: [WatchHistory] = []
   ) throws(BrokenGuarantee) -> Timeline {
+    var witness: [Int64: [Sighting]] = [:]
+    for stream in watches {
+      for case .events(let events) in stream.messages {
+        for (revision, told) in Dictionary(grouping: events, by: \.revision) {
+          witness[revision, default: []].append(Sighting(watch: stream.watch, events: told))
+        }
+      }
+    }
     var checker = try LinearizabilityChecker(history, witness)
     return try checker.search()
+  }
+
+  /// What one watcher was told of one revision.
+  private struct Sighting {
+    var watch: ModelWatch
+    var events: [ModelEvent]
   }
 
   // MARK: The walk
@@ -133,8 +151,9 @@ public struct LinearizabilityChecker {
   /// A gap with the guess that is being tried, to come back to.
   private struct Choice {
     var revision: Int64
-    /// The place in `open` of the guess.
-    var place: Int
+    /// The calls that may have made it, and which of them is being tried.
+    var candidates: [Int]
+    var place = 0
     /// The earliest instant before the guess.
     var instant: UInt64
   }
@@ -147,12 +166,16 @@ public struct LinearizabilityChecker {
       if failure == nil, timeline.revision == lastRevision { return timeline }
       if failure == nil {
         let next = timeline.revision + 1
-        if let maker = makers[next] ?? leaseEnd(at: next) {
+        if let maker = makers[next] {
           failure = make(next, by: maker, &instant)
-        } else if let choice = guess(at: next, from: 0, instant) {
-          choices.append(choice)
-          failure = settle(choice, &instant)
         } else {
+          hasGuessed = true
+          let candidates = candidates(at: next)
+          choices.append(Choice(revision: next, candidates: candidates, instant: instant))
+          if let first = candidates.first {
+            failure = make(next, by: first, &instant)
+            continue
+          }
           failure = BrokenGuarantee(
             "Linearizable",
             "revision \(next) was reached, but no call can have made it")
@@ -164,21 +187,18 @@ public struct LinearizabilityChecker {
         deepest = (timeline.revision, what)
       }
       var resumed = false
-      while let last = choices.popLast() {
-        while timeline.revision >= last.revision {
-          if let ends = leaseEnds[timeline.revision] { for end in ends { isUsed[end] = false } }
-          timeline.undo()
-        }
-        isUsed[open[last.place]] = false
+      while var last = choices.popLast() {
+        while timeline.revision >= last.revision { timeline.undo() }
+        forget(from: last.revision)
         guesses += 1
         guard guesses < Self.maximumGuesses else { break }
-        if let choice = guess(at: last.revision, from: last.place + 1, last.instant) {
-          choices.append(choice)
-          instant = last.instant
-          failure = settle(choice, &instant)
-          resumed = true
-          break
-        }
+        last.place += 1
+        guard last.place < last.candidates.count else { continue }
+        choices.append(last)
+        instant = last.instant
+        failure = make(last.revision, by: last.candidates[last.place], &instant)
+        resumed = true
+        break
       }
       if !resumed {
         guard guesses < Self.maximumGuesses else {
@@ -190,46 +210,28 @@ public struct LinearizabilityChecker {
     }
   }
 
-  /// The next call with unknown outcome that can have made a revision.
-  private func guess(at revision: Int64, from place: Int, _ instant: UInt64) -> Choice? {
-    var place = place
-    while place < open.count {
-      if !isUsed[open[place]], calls[open[place]].start <= madeBefore[Int(revision)] {
-        return Choice(revision: revision, place: place, instant: instant)
+  /// The calls that can have made a revision which nobody was told of having made.
+  private func candidates(at revision: Int64) -> [Int] {
+    (leaseEnds[revision] ?? [])
+      + open.filter { !isUsed[$0] && calls[$0].start <= madeBefore[Int(revision)] }
+  }
+
+  /// The makers of this and later revisions are free again.
+  private mutating func forget(from revision: Int64) {
+    while let last = used.last, last.revision >= revision {
+      isUsed[last.call] = false
+      used.removeLast()
+    }
+  }
+
+  private func agrees(_ seen: Sighting, at revision: Int64) -> Bool {
+    let events = timeline.events(at: revision).filter { seen.watch.wants($0) }
+    return events.count == seen.events.count
+      && zip(events, seen.events).allSatisfy { truth, told in
+        truth.isDelete == told.isDelete
+          && (truth.isDelete ? truth.record.key == told.record.key : truth.record == told.record)
+          && (told.previous == nil || told.previous == truth.previous)
       }
-      place += 1
-    }
-    return nil
-  }
-
-  private mutating func settle(_ choice: Choice, _ instant: inout UInt64) -> BrokenGuarantee? {
-    let number = open[choice.place]
-    isUsed[number] = true
-    guard timeline.apply(calls[number].request).changed else {
-      return BrokenGuarantee("Linearizable", "revision \(choice.revision) changed nothing")
-    }
-    if let seen = witness[choice.revision], !agrees(seen, at: choice.revision) {
-      return BrokenGuarantee(
-        "Linearizable",
-        "watchers saw \(seen) at revision \(choice.revision), which \(calls[number].text) doesn't do")
-    }
-    instant = max(instant, calls[number].start)
-    return observe(at: choice.revision, &instant)
-  }
-
-  private func agrees(_ seen: [ModelEvent], at revision: Int64) -> Bool {
-    let events = timeline.events(at: revision)
-    return events.count == seen.count
-      && zip(events, seen).allSatisfy { $0.isDelete == $1.isDelete && $0.record == $1.record }
-  }
-
-  /// The end of a lease that was told `revision` and changes something now.
-  private mutating func leaseEnd(at revision: Int64) -> Int? {
-    leaseEnds[revision]?.first { number in
-      guard !isUsed[number], timeline.apply(calls[number].request).changed else { return false }
-      timeline.undo()
-      return true
-    }
   }
 
   private mutating func make(
@@ -239,12 +241,20 @@ public struct LinearizabilityChecker {
     instant = max(instant, call.start)
     guard instant <= call.end else { return late(call, instant) }
     isUsed[maker] = true
+    used.append((revision, maker))
     let (response, changed) = timeline.apply(call.request)
     guard changed else {
       return BrokenGuarantee(
-        "Linearizable", "\(call.text) was told that it made revision \(revision), but changes nothing")
+        "Linearizable", "\(call.text) can't have made revision \(revision): it changes nothing")
     }
     if let difference = compare(call, response) { return difference }
+    if hasGuessed {
+      for seen in witness[revision] ?? [] where !agrees(seen, at: revision) {
+        return BrokenGuarantee(
+          "Linearizable",
+          "watchers saw \(seen.events) at revision \(revision), which \(call.text) doesn't do")
+      }
+    }
     return observe(at: revision, &instant)
   }
 

@@ -2,15 +2,18 @@ import Primitives
 
 /// Events in order of their time, and among equal times in order of their coming.
 struct Schedule<Event> {
+  /// Small and plain, since the heap moves it often; the event lies still, in `events`.
   private struct Item {
     let time: Instant
     let number: UInt64
-    let event: Event
-    /// Which wake-up this is the newest of; nil for other events.
-    let wakeKey: Int?
+    let place: Int32
+    /// Which wake-up this is the newest of; -1 for other events.
+    let wakeKey: Int32
   }
 
   private var heap: [Item] = []
+  private var events: [Event?] = []
+  private var freePlaces: [Int32] = []
   private var nextNumber: UInt64 = 0
   /// The number of each key's newest wake-up; older ones are dropped when they surface.
   private var wakes: [Int: UInt64] = [:]
@@ -27,14 +30,18 @@ struct Schedule<Event> {
   mutating func next(before end: Instant) -> (Instant, Event)? {
     while let first = heap.first, first.time < end {
       removeFirst()
-      if let key = first.wakeKey, wakes[key] != first.number { continue }
-      return (first.time, first.event)
+      let event = take(first.place)
+      if first.wakeKey >= 0, wakes[Int(first.wakeKey)] != first.number { continue }
+      return (first.time, event)
     }
     return nil
   }
 
   private mutating func push(_ event: Event, _ time: Instant, wakeKey: Int?) {
-    heap.append(Item(time: time, number: nextNumber, event: event, wakeKey: wakeKey))
+    let place = freePlaces.popLast() ?? Int32(events.count)
+    if Int(place) == events.count { events.append(event) } else { events[Int(place)] = event }
+    heap.append(
+      Item(time: time, number: nextNumber, place: place, wakeKey: Int32(wakeKey ?? -1)))
     nextNumber += 1
     var child = heap.count - 1
     while child > 0 {
@@ -43,6 +50,13 @@ struct Schedule<Event> {
       heap.swapAt(child, parent)
       child = parent
     }
+  }
+
+  private mutating func take(_ place: Int32) -> Event {
+    guard let event = events[Int(place)] else { invariantFailure("an event happened twice") }
+    events[Int(place)] = nil
+    freePlaces.append(place)
+    return event
   }
 
   private mutating func removeFirst() {

@@ -1,0 +1,115 @@
+#if PLANTED_BUGS
+  /// Faults that can be put into the shipped code, to prove that the checks find them.
+  ///
+  /// They exist in debug builds only, and at most one is planted in a process, before anything runs: what looks
+  /// like global state is a constant of the process. `Docs/Testing.md` has the table of who catches which.
+  public enum PlantedBug: String, CaseIterable, Sendable {
+    // MARK: Raft
+
+    /// A follower acknowledges entries before they are on disk.
+    case acknowledgeBeforeSync = "acknowledge-before-sync"
+    /// The leader counts its own entries as durable when it has only sent them.
+    case countUnpersistedSelf = "count-unpersisted-self"
+    /// A vote leaves before it is on disk: after a crash the member may vote twice in a term.
+    case unsyncedVote = "unsynced-vote"
+    /// A restarted member has forgotten for whom it voted.
+    case forgottenVote = "forgotten-vote"
+    /// Votes go to candidates whose log lacks what the voter holds.
+    case voteForShorterLog = "vote-for-shorter-log"
+    /// A leader answers reads without asking a quorum whether it still leads.
+    case staleRead = "stale-read"
+    /// A new leader starts read rounds before an entry of its own term is committed.
+    case readBeforeOwnTerm = "read-before-own-term"
+    /// A write's completion counts although its entries have been replaced since.
+    case stalePersisted = "stale-persisted"
+    /// A leader commits entries of earlier terms by counting copies.
+    case commitOldTerm = "commit-old-term"
+    /// A follower keeps its own entries where the leader has others.
+    case keepConflictingEntries = "keep-conflicting-entries"
+    /// Heartbeats tell the leader's commit index, whatever the follower has acknowledged.
+    case commitPastMatch = "commit-past-match"
+    /// A follower accepts an append whatever precedes it.
+    case unmatchedAppend = "unmatched-append"
+    /// A quorum of a joint membership asks only its new half.
+    case wrongJointQuorum = "wrong-joint-quorum"
+
+    // MARK: Replica
+
+    /// Replies leave before readers see the revision that they name.
+    case replyBeforePublication = "reply-before-publication"
+    /// A forwarded write that wasn't answered in time is sent once more.
+    case retriedForward = "retried-forward"
+    /// A read is released before its index is applied.
+    case readBeforeApply = "read-before-apply"
+    /// A snapshot's metadata names an index that its state hasn't reached.
+    case snapshotAhead = "snapshot-ahead"
+    /// A snapshot from the leader is installed without the log's restart behind it.
+    case snapshotWithoutLogRestart = "snapshot-without-log-restart"
+    /// Renewing a lease doesn't move its deadline.
+    case idleRenewal = "idle-renewal"
+    /// A new leader doesn't take over the leases' deadlines.
+    case forgottenLeases = "forgotten-leases"
+    /// A new leader ends leases at once.
+    case leasesWithoutGrace = "leases-without-grace"
+    /// Progress is told one revision ahead.
+    case progressAhead = "progress-ahead"
+    /// A watch from a past revision starts with the present.
+    case watchFromNow = "watch-from-now"
+    /// After a snapshot from the leader, watchers aren't told what it brought.
+    case watchOverSnapshot = "watch-over-snapshot"
+
+    // MARK: MVCC
+
+    /// The first revision of a batch isn't shown to watchers.
+    case droppedEvent = "dropped-event"
+    /// The last revision of the batch before is shown to watchers again.
+    case repeatedEvent = "repeated-event"
+    /// A watcher's filter is ignored.
+    case ignoredFilter = "ignored-filter"
+    /// An event's previous record is the newest one of its key.
+    case wrongPrevious = "wrong-previous"
+    /// A watcher that catches up gets a revision in two pieces.
+    case splitRevision = "split-revision"
+    /// Compaction takes the events of the compacted revision itself from under the watchers.
+    case compactUnderWatcher = "compact-under-watcher"
+    /// Compaction removes a version that the compacted revision still shows.
+    case compactTooMuch = "compact-too-much"
+    /// A lease's keys outlive it.
+    case keysOutliveLease = "keys-outlive-lease"
+    /// An entry that expires leases counts whoever proposed it.
+    case staleExpiry = "stale-expiry"
+    /// Each operation of a transaction takes a revision of its own.
+    case dividedTransaction = "divided-transaction"
+    /// A deleted and recreated key goes on counting versions.
+    case undeadVersion = "undead-version"
+    /// A transaction's predicate is evaluated as if it were its opposite for keys that don't exist.
+    case missingKeyPredicate = "missing-key-predicate"
+    /// The proposing member applies what the others don't.
+    case applyForClients = "apply-for-clients"
+    /// A restored store has forgotten which keys its leases hold.
+    case restoreWithoutLeaseKeys = "restore-without-lease-keys"
+
+    // MARK: Persistence
+
+    /// Log writes aren't synced.
+    case unsyncedLog = "unsynced-log"
+    /// A snapshot is renamed into place before it is synced.
+    case unsyncedSnapshot = "unsynced-snapshot"
+    /// The log is released up to the newest snapshot, which leaves nothing to fall back on.
+    case releasedTooMuch = "released-too-much"
+    /// A damaged batch counts as the log's end, whatever follows it.
+    case cutCorruptLog = "cut-corrupt-log"
+    /// The end of the log isn't written again at start, though only the page cache may hold it.
+    case trustedPageCache = "trusted-page-cache"
+    /// A damaged snapshot is used.
+    case unverifiedSnapshot = "unverified-snapshot"
+
+    // Written once, before the process does anything else, and then only read.
+    private nonisolated(unsafe) static var planted: PlantedBug?
+
+    /// Plants the bug in this process, for good.
+    public func plant() { PlantedBug.planted = self }
+
+    public var isPlanted: Bool { PlantedBug.planted == self }
+  }
+#endif
