@@ -18,15 +18,27 @@ public final class ControllerContext: Sendable {
   let endpoints: Informer
   let endpointSlices: Informer
   let jobs: Informer
+  let cronJobs: Informer
+  let daemonSets: Informer
+  let statefulSets: Informer
+  let revisions: Informer
+  let budgets: Informer
+  let configMaps: Informer
 
   /// Objects of the controller with this uid.
   static let byController = "controller"
   static let byNamespace = "namespace"
+  /// Pods of the node with this name.
+  static let byNode = "node"
   /// EndpointSlices of the Service whose key (`namespace/name`) this is.
   static let byService = "service"
 
-  public init(client: APIClient, log: Logger) {
+  /// The certificates that the API server's leads to, for pods; nil if they aren't known.
+  let rootCertificates: String?
+
+  public init(client: APIClient, rootCertificates: String? = nil, log: Logger) {
     self.client = client
+    self.rootCertificates = rootCertificates
     self.log = log
     events = EventRecorder(client: client, log: log) { object in
       // Kubernetes' names: each controller speaks of its own kind.
@@ -56,12 +68,23 @@ public final class ControllerContext: Sendable {
         ?? []
     }
     jobs = informer(.jobs)
+    cronJobs = informer(.cronJobs)
+    daemonSets = informer(.daemonSets)
+    statefulSets = informer(.statefulSets)
+    revisions = informer(.controllerRevisions)
+    budgets = informer(.disruptionBudgets)
+    configMaps = informer(.configMaps)
+    pods.addIndex(Self.byNode) { pod in
+      let node = PodView(pod).nodeName
+      return node.isEmpty ? [] : [node]
+    }
   }
 
   var informers: [Informer] {
     [
       pods, replicaSets, deployments, nodes, namespaces, serviceAccounts, nodeLeases, services,
-      endpoints, endpointSlices, jobs,
+      endpoints, endpointSlices, jobs, cronJobs, daemonSets, statefulSets, revisions, budgets,
+      configMaps,
     ]
   }
 

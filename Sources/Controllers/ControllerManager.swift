@@ -5,12 +5,18 @@ import Logging
 /// All controllers, in one process. Of several such processes one works: the holder of the lease.
 public struct ControllerManager: Sendable {
   private let client: APIClient
+  private let rootCertificates: String?
   private let election: LeaderElection
   private let log: Logger
 
-  /// - Parameter identity: this process, unlike any other.
-  public init(client: APIClient, identity: String, log: Logger) {
+  /// - Parameters:
+  ///   - identity: this process, unlike any other.
+  ///   - rootCertificates: what pods are to trust when they call the API server, in PEM.
+  public init(
+    client: APIClient, identity: String, rootCertificates: String? = nil, log: Logger
+  ) {
     self.client = client
+    self.rootCertificates = rootCertificates
     self.log = log
     election = LeaderElection(
       name: "kube-controller-manager", identity: identity, client: client, log: log)
@@ -19,36 +25,32 @@ public struct ControllerManager: Sendable {
   /// Runs until the task is cancelled.
   public func run() async {
     while !Task.isCancelled {
-      let (client, log) = (client, log)
-      await election.run { await Self.work(ControllerContext(client: client, log: log)) }
+      let (client, certificates, log) = (client, rootCertificates, log)
+      await election.run {
+        await Self.work(
+          ControllerContext(client: client, rootCertificates: certificates, log: log))
+      }
     }
   }
 
   private static func work(_ context: ControllerContext) async {
-    let deployments = DeploymentController(context)
-    let replicaSets = ReplicaSetController(context)
-    let namespaces = NamespaceController(context)
-    let nodes = NodeLifecycleController(context)
+    // What each does is told where it is declared; all start once the caches are filled.
     let garbage = GarbageCollector(context)
-    let endpoints = EndpointsController(context)
-    let slices = EndpointSliceController(context)
-    let mirrors = EndpointSliceMirroringController(context)
-    let jobs = JobController(context)
-    let jobCleanup = JobTTLController(context)
+    let controllers: [@Sendable () async -> Void] = [
+      DeploymentController(context).run, ReplicaSetController(context).run,
+      DaemonSetController(context).run, StatefulSetController(context).run,
+      JobController(context).run, JobTTLController(context).run, CronJobController(context).run,
+      EndpointsController(context).run, EndpointSliceController(context).run,
+      EndpointSliceMirroringController(context).run, DisruptionController(context).run,
+      NamespaceController(context).run, RootCertificateController(context).run,
+      NodeLifecycleController(context).run, TaintEvictionController(context).run,
+      PodGarbageController(context).run, garbage.run,
+    ]
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await context.runInformers() }
       group.addTask { await garbage.runInformers() }
       await context.waitUntilSynced()
-      group.addTask { await deployments.run() }
-      group.addTask { await replicaSets.run() }
-      group.addTask { await namespaces.run() }
-      group.addTask { await nodes.run() }
-      group.addTask { await garbage.run() }
-      group.addTask { await endpoints.run() }
-      group.addTask { await slices.run() }
-      group.addTask { await mirrors.run() }
-      group.addTask { await jobs.run() }
-      group.addTask { await jobCleanup.run() }
+      for run in controllers { group.addTask { await run() } }
     }
   }
 }

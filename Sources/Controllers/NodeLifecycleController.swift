@@ -49,7 +49,8 @@ struct NodeLifecycleController: Sendable {
     guard let object = context.nodes.get(key) else { return heard.forget(key.name) }
     let silence = heard.silence(of: key.name)
     let plan = NodeHealthPlan.decide(
-      NodeView(object), isSilent: silence > gracePeriod, now: .now)
+      NodeView(object), isSilent: silence > gracePeriod,
+      evicts: context.nodes.list().contains { NodeView($0).isReady }, now: .now)
     if let status = plan.status {
       var updated = object
       updated["status"] = status
@@ -67,6 +68,34 @@ struct NodeLifecycleController: Sendable {
           ],
           "spec": ["taints": taints],
         ])
+    }
+    if NodeView(object).condition("Ready")?["status"] == "Unknown" {
+      try await markPodsUnready(key.name, context)
+    }
+  }
+
+  /// Pods of a node that isn't heard of serve nobody, as far as anybody knows.
+  private static func markPodsUnready(
+    _ node: String, _ context: ControllerContext
+  ) async throws {
+    for pod in context.pods.list(index: ControllerContext.byNode, node).map(PodView.init)
+    where pod.isReady {
+      do {
+        try await context.client.patch(
+          .pods, namespace: pod.namespace, name: pod.name, .strategicMerge,
+          [
+            "metadata": ["uid": Value(pod.uid)],
+            "status": [
+              "conditions": [
+                [
+                  "type": "Ready", "status": "False", "lastTransitionTime": Value(Timestamp.now),
+                ]
+              ]
+            ],
+          ], subresource: "status")
+        context.events.record(
+          pod.object, .warning, reason: "NodeNotReady", message: "Node is not ready")
+      } catch let error as StatusError where error.code == 404 || error.code == 409 {}
     }
   }
 }
@@ -100,8 +129,22 @@ struct NodeHealthPlan: Equatable {
 
   static let notReadyKey = "node.kubernetes.io/not-ready"
   static let unreachableKey = "node.kubernetes.io/unreachable"
+  static let unschedulableKey = "node.kubernetes.io/unschedulable"
+  /// Conditions of a node that keep new pods away. Source: Kubernetes, "Taint Nodes by Condition".
+  private static let pressures = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+  ]
 
-  static func decide(_ node: NodeView, isSilent: Bool, now: Timestamp) -> NodeHealthPlan {
+  /// - Parameters:
+  ///   - isSilent: whether it hasn't been heard of for too long.
+  ///   - evicts: whether its pods are to leave, once their tolerations end. Not where no node at all is
+  ///     ready: then it is rather us who are cut off.
+  static func decide(
+    _ node: NodeView, isSilent: Bool, evicts: Bool = true, now: Timestamp
+  ) -> NodeHealthPlan {
     var plan = NodeHealthPlan()
     // A node that has just come is not ready, rather than lost.
     var ready = node.condition("Ready")?["status"].string ?? "False"
@@ -127,14 +170,23 @@ struct NodeHealthPlan: Equatable {
       case "False": notReadyKey
       default: unreachableKey
       }
-    let others = node.taints.filter {
-      ![notReadyKey, unreachableKey].contains($0["key"].string)
-    }
-    var wanted = others
+    var due: [(key: String, effect: String)] = []
     if let key {
+      due.append((key, "NoSchedule"))
+      if evicts { due.append((key, "NoExecute")) }
+    }
+    for (condition, key) in Self.pressures where node.condition(condition)?["status"] == "True" {
+      due.append((key, "NoSchedule"))
+    }
+    if node.isUnschedulable { due.append((unschedulableKey, "NoSchedule")) }
+    let own = [notReadyKey, unreachableKey, unschedulableKey] + Self.pressures.map(\.1)
+    var wanted = node.taints.filter { !own.contains($0["key"].string ?? "") }
+    for taint in due {
       wanted.append(
-        node.taints.first { $0["key"].string == key }
-          ?? ["key": Value(key), "effect": "NoSchedule", "timeAdded": Value(now)])
+        node.taints.first {
+          $0["key"].string == taint.key && $0["effect"].string == taint.effect
+        }
+          ?? ["key": Value(taint.key), "effect": Value(taint.effect), "timeAdded": Value(now)])
     }
     if wanted != node.taints { plan.taints = .array(wanted) }
     return plan

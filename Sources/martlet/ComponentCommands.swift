@@ -34,8 +34,12 @@ struct ControllersCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "controllers",
     abstract:
-      "Run the controllers: Deployments, ReplicaSets, nodes, namespaces, garbage collection.",
+      "Run the controllers: workloads, services' endpoints, nodes, namespaces, garbage collection.",
     discussion: """
+      Deployment, ReplicaSet, DaemonSet, StatefulSet, Job (and removal after they finish), CronJob,
+      Endpoints, EndpointSlice (and mirroring), disruption budgets, namespaces, default service accounts,
+      root certificates, node lifecycle, taint eviction, pod and object garbage collection.
+
       Several may run; the one that holds the Lease kube-system/kube-controller-manager works.
 
         martlet controllers --kubeconfig martlet-data/controller-manager.kubeconfig
@@ -45,8 +49,13 @@ struct ControllersCommand: AsyncParsableCommand {
 
   func run() async throws {
     let (client, log) = try component.connect(as: "controllers")
+    // The authority by which this process trusts the API server is the one that pods get, too.
+    let certificates = try? Kubeconfig(path: component.kubeconfig).authorityPEM
     await component.runUntilStopped {
-      await ControllerManager(client: client, identity: ComponentOptions.identity, log: log).run()
+      await ControllerManager(
+        client: client, identity: ComponentOptions.identity,
+        rootCertificates: certificates.map { String(decoding: $0, as: UTF8.self) }, log: log
+      ).run()
     }
   }
 }

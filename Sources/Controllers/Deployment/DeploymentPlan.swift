@@ -1,5 +1,4 @@
 import KubeAPI
-import Primitives
 
 /// What a Deployment's controller does next: one step of a rollout, and the status to show.
 ///
@@ -320,21 +319,10 @@ struct Rollout {
     ]
   }
 
-  /// A short name for the template: a hash of its canonical bytes and of the count of collisions, in
-  /// letters that can't form words.
   private var templateHash: String {
-    let alphabet = Array("bcdfghjklmnpqrstvwxz2456789")
-    var bytes = Rollout.comparable(deployment.template).json
-    bytes.append(littleEndian: deployment.object["status"]["collisionCount"].integer ?? 0)
-    // Two CRCs with different seeds give 64 bits; ten letters of 27 carry 47 of them.
-    var rest =
-      UInt64(CRC32C.checksum(bytes)) << 32 | UInt64(CRC32C.checksum(bytes, seed: 0x9E37_79B9))
-    var text = ""
-    for _ in 0..<10 {
-      text.append(alphabet[Int(rest % UInt64(alphabet.count))])
-      rest /= UInt64(alphabet.count)
-    }
-    return text
+    TemplateHash.name(
+      of: Rollout.comparable(deployment.template),
+      collisions: deployment.object["status"]["collisionCount"].integer ?? 0)
   }
 }
 

@@ -105,13 +105,15 @@ struct CronJobStrategy: ResourceStrategy {
     let schedule = spec["schedule"].string ?? ""
     if schedule.isEmpty {
       validation.errors.append(.required(path.child("schedule")))
-    } else if !schedule.hasPrefix("@") {
-      let fields = schedule.split(separator: " ").count
-      if fields != 5 {
+    } else if schedule.contains("TZ") {
+      validation.errors.append(
+        .invalid(
+          path.child("schedule"), spec["schedule"],
+          "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
+    } else {
+      do throws(CronSchedule.Failure) { _ = try CronSchedule(schedule) } catch {
         validation.errors.append(
-          .invalid(
-            path.child("schedule"), spec["schedule"],
-            "expected exactly 5 fields, found \(fields): [\(schedule)]"))
+          .invalid(path.child("schedule"), spec["schedule"], error.description))
       }
     }
     validation.supported(

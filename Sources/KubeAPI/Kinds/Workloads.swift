@@ -215,6 +215,21 @@ struct StatefulSetStrategy: ResourceStrategy {
   }
 }
 
+/// A version of a DaemonSet's or StatefulSet's template.
+struct ControllerRevisionStrategy: ResourceStrategy {
+  func validate(_ object: Value) -> [FieldError] {
+    var validation = PodValidation()
+    validation.notNegative(object["revision"], FieldPath("revision"))
+    return validation.errors
+  }
+
+  func validateUpdate(_ object: Value, from old: Value) -> [FieldError] {
+    validate(object)
+      + (object["data"] == old["data"]
+        ? [] : [.invalid(FieldPath("data"), object["data"], "field is immutable")])
+  }
+}
+
 /// Counts in a status: none negative, parts not above their whole.
 enum StatusCounts {
   static func validate(

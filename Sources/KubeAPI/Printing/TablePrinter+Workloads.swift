@@ -28,6 +28,20 @@ extension TablePrinter {
     ] + wide(object)
   }
 
+  static let controllerRevision = TablePrinter(columns: [
+    .name, Column("Controller", description: "The object that this is a version of."),
+    Column("Revision", type: "integer", description: "Its number; the newest is the highest."),
+    .age,
+  ]) { object, now in
+    let owner = AnyObjectView(object).controller
+    let group = owner.map { $0.apiVersion.split(separator: "/").dropLast().joined() } ?? ""
+    let text = owner.map { "\($0.kind.lowercased())\(group.isEmpty ? "" : ".\(group)")/\($0.name)" }
+    return [
+      Cell.name(object), .string(text ?? "<none>"), Cell.number(object["revision"]),
+      Cell.age(object, now),
+    ]
+  }
+
   static let replicaSet = TablePrinter(columns: [
     .name,
     Column("Desired", type: "integer", description: "Pods wanted."),

@@ -76,7 +76,7 @@ extension Timestamp: CustomStringConvertible {
   }
 
   /// Proleptic Gregorian date of a day; the algorithm counts in eras of 400 years from March on.
-  static func civil(daysSinceEpoch: Int64) -> (year: Int64, month: Int, day: Int) {
+  public static func civil(daysSinceEpoch: Int64) -> (year: Int64, month: Int, day: Int) {
     let shifted = daysSinceEpoch + 719_468
     let era = floorDivide(shifted, 146_097)
     let dayOfEra = shifted - era * 146_097

@@ -122,6 +122,10 @@ extension ResourceDefinition {
 
   private static let apps: [ResourceDefinition] = [
     ResourceDefinition(
+      kind: kind("apps", "ControllerRevision"), plural: "controllerrevisions", isNamespaced: true,
+      schema: schema("apps.v1.ControllerRevision"), printer: .controllerRevision,
+      strategy: ControllerRevisionStrategy()),
+    ResourceDefinition(
       kind: kind("apps", "DaemonSet"), plural: "daemonsets", shortNames: ["ds"],
       categories: ["all"], isNamespaced: true, subresources: [status(kind("apps", "DaemonSet"))],
       schema: schema("apps.v1.DaemonSet"), printer: .daemonSet, strategy: DaemonSetStrategy()),

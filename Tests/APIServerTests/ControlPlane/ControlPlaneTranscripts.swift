@@ -50,7 +50,7 @@ final class HollowCluster: Sendable {
     }
     let manager = ControllerManager(
       client: try client("controller-manager.kubeconfig", "controllers"), identity: "test",
-      log: log)
+      rootCertificates: "the authority", log: log)
     let scheduler = PodScheduler(
       client: try client("scheduler.kubeconfig", "scheduler"), identity: "test", log: log)
     let hollow = try (1...nodes).map {
