@@ -95,10 +95,13 @@ final class PeerLink {
     let hello = PeerHello(cluster: settings.cluster, from: settings.member, to: id)
     let duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     duplicateDescriptor = duplicate >= 0 ? duplicate : nil
+    let (security, host, port) = (settings.security, host, port)
     ClientBootstrap(group: loop)
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
+          // What goes past the pipeline would go in the clear.
+          if try security?.dialled(channel, host, port) == true { bound.value.dropDuplicate() }
           try channel.pipeline.syncOperations.addHandler(
             PeerDialler(hello: hello) { event in bound.value.handle(event, on: channel) })
         }
@@ -137,10 +140,14 @@ final class PeerLink {
     }
   }
 
-  private func failed(_ reason: String) {
-    outlet.close()
+  private func dropDuplicate() {
     if let duplicateDescriptor { close(duplicateDescriptor) }
     duplicateDescriptor = nil
+  }
+
+  private func failed(_ reason: String) {
+    outlet.close()
+    dropDuplicate()
     switch state {
     case .stopped, .idle: return
     case .connecting, .open: state = .idle

@@ -12,6 +12,22 @@ import Synchronization
 /// and sends on the connection that it dialled. What can't be sent is dropped, as Raft expects of a
 /// network.
 public final class PeerNetwork: PeerSender {
+  /// Adds what secures a connection to its pipeline, before all else, on its event loop.
+  public struct Security: Sendable {
+    /// - Returns: whether the connection is encrypted now.
+    public typealias Step = @Sendable (
+      _ channel: any Channel, _ host: String, _ port: Int
+    ) throws -> Bool
+    /// For a connection accepted on the address given.
+    public var accepted: Step
+    /// For a connection to the address given.
+    public var dialled: Step
+    public init(accepted: @escaping Step, dialled: @escaping Step) {
+      self.accepted = accepted
+      self.dialled = dialled
+    }
+  }
+
   public struct Settings: Sendable {
     public var cluster: UInt64
     public var member: NodeID
@@ -19,10 +35,13 @@ public final class PeerNetwork: PeerSender {
     public var listen: [(host: String, port: Int)]
     /// The other members and where they listen.
     public var peers: [(id: NodeID, host: String, port: Int)]
+    /// Nil for connections in the clear.
+    public var security: Security?
     public init(
       cluster: UInt64, member: NodeID, listen: [(host: String, port: Int)],
-      peers: [(id: NodeID, host: String, port: Int)]
+      peers: [(id: NodeID, host: String, port: Int)], security: Security? = nil
     ) {
+      self.security = security
       self.cluster = cluster
       self.member = member
       self.listen = listen
@@ -69,6 +88,7 @@ public final class PeerNetwork: PeerSender {
         .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
         .childChannelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
+            _ = try settings.security?.accepted(channel, address.host, address.port)
             try channel.pipeline.syncOperations.addHandler(
               PeerAcceptor(settings: settings, receiver: receiver, log: log))
           }

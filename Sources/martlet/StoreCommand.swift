@@ -78,6 +78,9 @@ struct StoreCommand: AsyncParsableCommand {
   @Option(help: "The most operations in a transaction.")
   var maxTxnOps = 128
 
+  @OptionGroup(title: "Security")
+  var security: StoreSecurityFlags
+
   func run() async throws {
     let configuration = try StoreConfiguration(self)
     try await StoreMember(configuration).run()

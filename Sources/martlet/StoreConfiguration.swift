@@ -22,6 +22,7 @@ struct StoreConfiguration: Sendable {
   var quotaBytes: UInt64
   var maxRequestBytes: Int
   var maxTransactionOperations: Int
+  var security: StoreSecurity
 
   init(_ flags: StoreCommand) throws {
     func list(_ flag: String, _ value: String) throws -> [Endpoint] {
@@ -94,6 +95,9 @@ struct StoreConfiguration: Sendable {
       throw UsageFailure("--max-txn-ops must be 1 to 1048576")
     }
     maxTransactionOperations = flags.maxTxnOps
+    security = try StoreSecurity(flags.security)
+    try security.check(
+      clientURLs: listenClients, peerURLs: listenPeers + initialCluster.flatMap(\.urls))
   }
 
   private static let logLevels: [String: Logger.Level] = [
@@ -140,9 +144,8 @@ struct Endpoint: Sendable, Equatable {
       isTLS = true
       rest = text.dropFirst(8)
     } else {
-      throw fail("must start with http://")
+      throw fail("must start with http:// or https://")
     }
-    guard !isTLS else { throw fail("asks for TLS, which the store does not support yet") }
     guard let colon = rest.lastIndex(of: ":"), let port = Int(rest[rest.index(after: colon)...]),
       (1...65_535).contains(port)
     else { throw fail("needs a port from 1 to 65535, as in http://127.0.0.1:2379") }

@@ -14,7 +14,10 @@ enum StoreFlags {
     "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state",
     "initial-cluster-token", "snapshot-count", "heartbeat-interval", "election-timeout",
     "log-level", "quota-backend-bytes", "max-request-bytes", "max-txn-ops",
-  ]
+  ] + StoreSecurityFlags.names + switches
+
+  /// Flags that are true where they stand without a value.
+  static let switches = StoreSecurityFlags.switches
 
   /// Rewrites the arguments of `martlet store`; leaves every other subcommand's alone.
   static func normalise(
@@ -29,7 +32,7 @@ enum StoreFlags {
         continue
       }
       let body = argument.drop { $0 == "-" }
-      result.append("--" + body)
+      result.append("--" + body + (switches.contains(String(body)) ? "=true" : ""))
       given.insert(String(body.prefix { $0 != "=" }))
     }
     for name in names where !given.contains(name) {

@@ -49,11 +49,13 @@ struct StoreMember {
     // On two cores the loop of the clients serves the members as well: a reply to a lone client is then
     // written by the thread that read the acknowledgement, and more threads would not run at once anyway.
     let peerLoop = System.coreCount <= 2 ? group.next() : nil
+    let tls = try StoreTLS(configuration, log: log)
     let network = PeerNetwork(
       settings: PeerNetwork.Settings(
         cluster: identity.cluster, member: identity.member,
         listen: configuration.listenPeers.map { ($0.host, $0.port) },
-        peers: try otherMembers(founders)), eventLoop: peerLoop, log: log)
+        peers: try otherMembers(founders), security: tls.peerSecurity), eventLoop: peerLoop,
+      log: log)
     var random = SystemRandomNumberGenerator()
     // Proposals of this life must not be taken for those of an earlier one, whose entries may still be
     // in the log: the seconds since 1970 in the upper bits tell them apart.
@@ -66,6 +68,7 @@ struct StoreMember {
     let log = log
     let replica = ReplicaService(
       core: core, disk: disk, sender: network,
+      tokens: LoginTokens(lifetime: configuration.security.tokenLifetime),
       onWarning: { log.warning("\($0)") },
       onFailure: { failed.continuation.yield($0) })
     try await network.start(receiver: replica)
@@ -75,11 +78,15 @@ struct StoreMember {
     settings.maxTxnOperations = configuration.maxTransactionOperations
     settings.minimumLeaseSeconds = Int64(
       (configuration.replica.electionTimeout * 3 / 2).components.seconds + 1)
+    settings.authTokens = configuration.security.authTokens
+    settings.bcryptCost = configuration.security.bcryptCost
+    settings.namesUsersByCertificate = configuration.security.namesUsersByCertificate
     let server = try await EtcdListener(
       front: replica, settings: settings, group: group, logger: log)
     for endpoint in configuration.listenClients {
       do {
-        _ = try await server.listen(host: endpoint.host, port: endpoint.port)
+        _ = try await server.listen(
+          host: endpoint.host, port: endpoint.port, configure: tls.configure(endpoint))
       } catch {
         throw StartFailure("cannot listen for clients on \(endpoint.url): \(error)")
       }

@@ -17,10 +17,17 @@ public final class StoreCluster {
     public var program: Program? { self == .martlet ? Peers.martlet : Peers.etcd }
   }
 
+  /// Which ports are under TLS.
+  public enum Secured: Sendable {
+    case none, clients, both
+  }
+
   public struct Member {
     public let name: String
     public let clientPort: Int
     public let peerPort: Int
+    /// A second client port, in the clear, for asking after health where the first is under TLS.
+    fileprivate let plainPort: Int?
     /// Nil before the first start.
     public fileprivate(set) var process: RunningProgram?
 
@@ -31,15 +38,19 @@ public final class StoreCluster {
   public private(set) var members: [Member]
   private let program: Program
   private let flags: [String]
+  private let secured: Secured
   private let folder = TestFolder()
   private let guardian = Process()
   private let guardianInput = Pipe()
 
   /// Starts all members and waits until every one answers that it is healthy.
   ///
-  /// - Parameter flags: further flags of every member.
+  /// - Parameters:
+  ///   - flags: further flags of every member.
+  ///   - secured: the ports whose URLs are `https://`; `flags` name the certificates.
   public init(
-    _ implementation: Implementation = .martlet, members count: Int = 1, flags: [String] = []
+    _ implementation: Implementation = .martlet, members count: Int = 1, flags: [String] = [],
+    secured: Secured = .none
   ) throws {
     guard let program = implementation.program else {
       throw ProgramError("there is no \(implementation) here")
@@ -47,9 +58,11 @@ public final class StoreCluster {
     self.implementation = implementation
     self.program = program
     self.flags = flags
+    self.secured = secured
     members = try (0..<count).map {
       Member(
-        name: "m\($0)", clientPort: try Loopback.freePort(), peerPort: try Loopback.freePort())
+        name: "m\($0)", clientPort: try Loopback.freePort(), peerPort: try Loopback.freePort(),
+        plainPort: secured == .none ? nil : try Loopback.freePort())
     }
     try startGuardian()
     for index in members.indices { try start(index) }
@@ -94,9 +107,13 @@ public final class StoreCluster {
   /// The flags that a member is started with.
   public func arguments(of index: Int) -> [String] {
     let member = members[index]
-    let client = "http://127.0.0.1:\(member.clientPort)"
-    let peer = "http://127.0.0.1:\(member.peerPort)"
-    let cluster = members.map { "\($0.name)=http://127.0.0.1:\($0.peerPort)" }
+    let scheme = secured == .none ? "http" : "https"
+    let peerScheme = secured == .both ? "https" : "http"
+    let client =
+      "\(scheme)://127.0.0.1:\(member.clientPort)"
+      + (member.plainPort.map { ",http://127.0.0.1:\($0)" } ?? "")
+    let peer = "\(peerScheme)://127.0.0.1:\(member.peerPort)"
+    let cluster = members.map { "\($0.name)=\(peerScheme)://127.0.0.1:\($0.peerPort)" }
     return (implementation == .martlet ? ["store"] : []) + [
       "--name", member.name, "--data-dir", dataDirectory(of: index),
       "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -140,7 +157,7 @@ public final class StoreCluster {
             "\(implementation) \(member.name) ended with status \(member.process?.status ?? -1):\n"
               + log(of: index))
         }
-        answer = Loopback.get(port: member.clientPort, path: "/health")
+        answer = Loopback.get(port: member.plainPort ?? member.clientPort, path: "/health")
         return answer?.contains(#""health":"true""#) == true
       }
       guard isHealthy else {
