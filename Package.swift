@@ -36,6 +36,7 @@ let arguments: Target.Dependency = .product(
 let certificates: Target.Dependency = .product(name: "X509", package: "swift-certificates")
 let asn1: Target.Dependency = .product(name: "SwiftASN1", package: "swift-asn1")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras: Target.Dependency = .product(name: "_CryptoExtras", package: "swift-crypto")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 let histogram: Target.Dependency = .product(name: "Histogram", package: "hdrhistogram-swift")
 
@@ -109,10 +110,15 @@ let package = Package(
       dependencies: ["Primitives", "Raft", "Replica", nioCore, nioPosix, logging],
       swiftSettings: fast),
     .target(
+      name: "TransportSecurity",
+      dependencies: [nioCore, nioTLS, nioSSL, certificates, asn1, crypto, logging],
+      swiftSettings: strict),
+    .systemLibrary(name: "CCrypt", path: "Sources/CCrypt", providers: [.apt(["libcrypt-dev"])]),
+    .target(
       name: "EtcdServer",
       dependencies: [
-        "Primitives", "EtcdWire", "EtcdProto", "MVCC", "Raft", "Replica", "HTTP2", nioCore,
-        nioPosix, nioHTTP1, logging,
+        "Primitives", "EtcdWire", "EtcdProto", "MVCC", "Raft", "Replica", "HTTP2", "CCrypt",
+        nioCore, nioPosix, nioHTTP1, crypto, cryptoExtras, logging,
       ],
       swiftSettings: fast),
     .target(
@@ -144,7 +150,7 @@ let package = Package(
       name: "martlet",
       dependencies: [
         "Primitives", "Raft", "MVCC", "Persistence", "Replica", "PeerTransport", "EtcdServer",
-        "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent", "KubeAPI", "KubeClient",
+        "TransportSecurity", "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent", "KubeAPI", "KubeClient",
         "HTTPServer", "CLinux", arguments, logging, crypto, nioCore, nioPosix,
       ],
       swiftSettings: strict),

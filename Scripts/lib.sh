@@ -24,4 +24,4 @@ need() {
 command -v swift >/dev/null || { echo "Swift 6.3 is needed: https://www.swift.org/install" >&2; exit 1; }
 
 # What the product itself uses: LZ4, and for nodes crun, busybox for the demo image, nft and ip.
-need_product() { need liblz4-dev zlib1g-dev pkg-config crun busybox-static iproute2 nftables; }
+need_product() { need liblz4-dev libcrypt-dev zlib1g-dev pkg-config crun busybox-static iproute2 nftables; }

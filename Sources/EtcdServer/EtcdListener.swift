@@ -23,6 +23,7 @@ public final class EtcdListener: Sendable {
   private let loops: [ObjectIdentifier: NIOLoopBound<ServerLoop>]
   private let channels: Mutex<Channels>
   private let logger: Logger
+  private let passwords = PasswordWorker()
 
   private struct Channels {
     var listeners: [any Channel] = []
@@ -41,10 +42,13 @@ public final class EtcdListener: Sendable {
     self.logger = logger
     channels = Mutex(Channels())
     var loops: [ObjectIdentifier: NIOLoopBound<ServerLoop>] = [:]
+    let passwords = passwords
     for eventLoop in group.makeIterator() {
       let bound = eventLoop.submit {
         NIOLoopBound(
-          ServerLoop(eventLoop: eventLoop, front: front, settings: settings), eventLoop: eventLoop)
+          ServerLoop(
+            eventLoop: eventLoop, front: front, settings: settings, passwords: passwords),
+          eventLoop: eventLoop)
       }
       loops[ObjectIdentifier(eventLoop)] = try await bound.get()
     }
@@ -59,6 +63,7 @@ public final class EtcdListener: Sendable {
   public func listen(
     host: String, port: Int, configure: (@Sendable (any Channel) throws -> Void)? = nil
   ) async throws -> SocketAddress {
+    passwords.start()
     for bound in loops.values { try await bound.eventLoop.submit { bound.value.start() }.get() }
     let listener = try await ServerBootstrap(group: group)
       .serverChannelOption(.backlog, value: 1_024)
@@ -114,6 +119,7 @@ public final class EtcdListener: Sendable {
         bound.value.sink.detach()
       }.get()
     }
+    passwords.stop()
   }
 
   /// What all loops have counted.
@@ -159,6 +165,8 @@ public final class EtcdListener: Sendable {
     let connection = GRPCServerConnection(
       router: EtcdMethod.router, delegate: loop,
       maxMessageSize: settings.maxRequestBytes + EtcdServerLimits.messageOverheadBytes)
+    let identity = try? channel.pipeline.syncOperations.handler(type: ConnectionIdentity.self)
+    connection.peerName = identity?.commonName.map { Array($0.utf8) }
     try channel.pipeline.syncOperations.addHandler(connection.makeHandler())
   }
 

@@ -14,6 +14,12 @@ public struct EtcdServerSettings: Sendable {
   public var maxTxnOperations = 128
   /// The shortest life of a lease in seconds: one and a half election time-outs, rounded up.
   public var minimumLeaseSeconds: Int64 = 2
+  /// `--auth-token`
+  public var authTokens = AuthTokenSettings.simple
+  /// `--bcrypt-cost`
+  public var bcryptCost = 10
+  /// `--client-cert-auth`: a verified certificate's common name is the user of a call without a token.
+  public var namesUsersByCertificate = false
   /// `--watch-progress-notify-interval`: how long a watcher that asked for it may be silent.
   public var watchProgressInterval = Duration.seconds(600)
 }
@@ -42,6 +48,16 @@ enum EtcdServerLimits {
   static let watchResponseBytes = 1 << 20
   /// Watchers of one stream. etcd has no bound; each takes some 300 bytes here, and more at the writer.
   static let watchersPerStream = 1_000_000
+  /// Passwords that wait to be hashed or checked: some ten seconds' worth.
+  static let waitingPasswords = 256
+  /// Bytes of a credential; etcd's are 20 to a few hundred.
+  static let credentialBytes = 8 << 10
+  /// Different credentials that an event loop keeps apart before it forgets them all.
+  static let credentials = 1_024
+  /// How often a login whose user was changed meanwhile is checked anew.
+  static let loginAttempts = 3
+  /// Messages of a watch stream that wait for the member to learn of the stream's login.
+  static let heldMessages = 1_000
   /// Bytes of an HTTP/1.1 request's body, which no endpoint reads.
   static let httpBodyBytes = 64 << 10
 }

@@ -20,6 +20,21 @@ extension GRPCStatus {
     case .leaseTooLong: self.init(EtcdError.leaseTimeToLiveTooLarge)
     case .malformedRequest: self.init(.internal, "etcdserver: malformed request")
     case .unsupportedCommand: self.init(EtcdError.notCapable)
+    case .rootUserNotExist: self.init(EtcdError.rootUserNotExist)
+    case .rootRoleNotExist: self.init(EtcdError.rootRoleNotExist)
+    case .userAlreadyExists: self.init(EtcdError.userAlreadyExists)
+    case .userEmpty: self.init(EtcdError.userEmpty)
+    case .userNotFound: self.init(EtcdError.userNotFound)
+    case .roleAlreadyExists: self.init(EtcdError.roleAlreadyExists)
+    case .roleNotFound: self.init(EtcdError.roleNotFound)
+    case .roleEmpty: self.init(EtcdError.roleEmpty)
+    case .authenticationFailed: self.init(EtcdError.authenticationFailed)
+    case .permissionDenied: self.init(EtcdError.permissionDenied)
+    case .roleNotGranted: self.init(EtcdError.roleNotGranted)
+    case .permissionNotGranted: self.init(EtcdError.permissionNotGranted)
+    case .authNotEnabled: self.init(EtcdError.authNotEnabled)
+    case .invalidAuthManagement: self.init(EtcdError.invalidAuthManagement)
+    case .oldAuthRevision: self.init(EtcdError.oldAuthRevision)
     }
   }
 

@@ -11,6 +11,10 @@ public protocol ReplicaFront: AnyObject, Sendable {
   /// The published root.
   var view: StoreView { get }
   var status: ReplicaStatus { get }
+  /// Whether the published root wants requests authorised. Cheap.
+  var isAuthEnabled: Bool { get }
+  /// The logins that this member knows.
+  var tokens: LoginTokens { get }
   func submit(_ batch: ProposalBatch)
   func requestRead(token: UInt64, sink: any ReplySink)
   func watch(_ request: WatchRequest, token: UInt64, sink: any ReplySink)

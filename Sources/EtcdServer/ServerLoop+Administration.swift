@@ -28,6 +28,15 @@ extension ServerLoop {
       case .status: respond(connection, stream, method, statusResponse())
       case .alarm:
         let request = try Etcdserverpb_AlarmRequest(serializedBytes: Array(message))
+        if isAuthOn {
+          let view = front.view
+          // Who has logged in may ask about alarms; raising and clearing them is root's.
+          if request.action == .get {
+            try view.authorizeUser(caller)
+          } else {
+            try view.authorizeRoot(caller)
+          }
+        }
         // No alarm can be raised yet, so none is there to be listed or cleared.
         if request.action == .activate {
           unimplemented(connection, stream, method)
@@ -48,14 +57,15 @@ extension ServerLoop {
       case .moveLeader:
         let request = try Etcdserverpb_MoveLeaderRequest(serializedBytes: Array(message))
         moveLeader(connection, stream, to: NodeID(request.targetID))
-      case .authStatus:
-        var response = Etcdserverpb_AuthStatusResponse()
-        response.header = currentHeader()
-        respond(connection, stream, method, response)
-      case .authenticate: fail(connection, stream, method, EtcdError.authNotEnabled)
+      case .authStatus, .authenticate, .authEnable, .authDisable, .userAdd, .userGet, .userList,
+        .userDelete, .userChangePassword, .userGrantRole, .userRevokeRole, .roleAdd, .roleGet,
+        .roleList, .roleDelete, .roleGrantPermission, .roleRevokePermission:
+        try administerAuth(connection, stream, method, message)
       case .healthCheck: respond(connection, stream, method, health())
       default: unimplemented(connection, stream, method)
       }
+    } catch let error as ApplyError {
+      fail(connection, stream, method, GRPCStatus(error))
     } catch {
       fail(connection, stream, method, GRPCStatus(.internal, "grpc: error unmarshalling request"))
     }

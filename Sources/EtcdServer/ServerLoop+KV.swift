@@ -10,6 +10,8 @@ struct ReadGroup {
     var connection: GRPCServerConnection
     var stream: StreamID
     var method: EtcdMethod
+    /// Who asks, if anybody wanted to know when the request came.
+    var caller: AuthCaller?
     /// Where the request is in the group's bytes.
     var request: Range<Int>
   }
@@ -20,12 +22,14 @@ struct ReadGroup {
 
   mutating func append(
     _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod,
-    _ request: UnsafeRawBufferPointer
+    _ request: UnsafeRawBufferPointer, _ caller: AuthCaller?
   ) {
     let start = bytes.count
     bytes.append(contentsOf: request)
     reads.append(
-      Read(connection: connection, stream: stream, method: method, request: start..<bytes.count))
+      Read(
+        connection: connection, stream: stream, method: method, caller: caller,
+        request: start..<bytes.count))
   }
 }
 
@@ -40,9 +44,10 @@ extension ServerLoop {
       if let error = request.check() {
         fail(connection, stream, .range, error)
       } else if request.serializable {
-        answer(request, connection, stream, from: currentView(), front.status.term)
+        answer(
+          request, connection, stream, from: currentView(), front.status.term, caller)
       } else {
-        group.append(connection, stream, .range, message)
+        group.append(connection, stream, .range, message, caller)
         scheduleTurnEnd()
       }
     } catch {
@@ -90,9 +95,10 @@ extension ServerLoop {
       } else if !StoreView.isReadOnly(request) {
         propose(.txn, connection, stream, .txn, message, request)
       } else if request.isSerializable {
-        answer(request, connection, stream, from: currentView(), front.status.term)
+        answer(
+          request, connection, stream, from: currentView(), front.status.term, caller)
       } else {
-        group.append(connection, stream, .txn, message)
+        group.append(connection, stream, .txn, message, caller)
         scheduleTurnEnd()
       }
     } catch {
@@ -117,6 +123,11 @@ extension ServerLoop {
     _ kind: CommandKind, _ connection: GRPCServerConnection, _ stream: StreamID,
     _ method: EtcdMethod, _ message: UnsafeRawBufferPointer, _ request: some WireMessage
   ) {
+    if isAuthOn {
+      let canonical = request.hasUnknownFields ? request.encoded() : Array(message)
+      canonical.withUnsafeBytes { proposeIdentified(kind, connection, stream, method, $0) }
+      return
+    }
     if request.hasUnknownFields {
       request.encoded().withUnsafeBytes { CommandBatch.append(kind, body: $0, to: &commands) }
     } else {
@@ -138,9 +149,13 @@ extension ServerLoop {
         do throws(WireError) {
           // The bytes were checked when they came.
           if read.method == .range {
-            answer(try RangeRequest(message), read.connection, read.stream, from: view, term)
+            answer(
+              try RangeRequest(message), read.connection, read.stream, from: view, term,
+              read.caller)
           } else {
-            answer(try TxnRequest(message), read.connection, read.stream, from: view, term)
+            answer(
+              try TxnRequest(message), read.connection, read.stream, from: view, term,
+              read.caller)
           }
         } catch {
           fail(read.connection, read.stream, read.method, GRPCStatus(error))
@@ -151,9 +166,10 @@ extension ServerLoop {
 
   private func answer(
     _ request: RangeRequest, _ connection: GRPCServerConnection, _ stream: StreamID,
-    from view: StoreView, _ term: Term
+    from view: StoreView, _ term: Term, _ caller: AuthCaller?
   ) {
     do throws(ApplyError) {
+      if view.isAuthEnabled { try view.authorize(request, caller) }
       body.removeAll(keepingCapacity: body.capacity <= 1 << 20)
       try view.range(request, into: &body)
       setHeader(view.revision, term)
@@ -165,9 +181,10 @@ extension ServerLoop {
 
   private func answer(
     _ request: TxnRequest, _ connection: GRPCServerConnection, _ stream: StreamID,
-    from view: StoreView, _ term: Term
+    from view: StoreView, _ term: Term, _ caller: AuthCaller?
   ) {
     do throws(ApplyError) {
+      if view.isAuthEnabled { try view.authorize(request, caller) }
       body.removeAll(keepingCapacity: body.capacity <= 1 << 20)
       try view.transaction(request, into: &body)
       setHeader(view.revision, term)

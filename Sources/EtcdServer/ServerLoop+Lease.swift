@@ -18,6 +18,15 @@ extension ServerLoop {
       }
       let id = request.id == 0 ? chooseLeaseID() : LeaseID(request.id)
       let seconds = settings.minimumLeaseSeconds
+      if isAuthOn {
+        var extra: [UInt8] = []
+        extra.append(littleEndian: id.rawValue)
+        extra.append(littleEndian: seconds)
+        request.encoded().withUnsafeBytes {
+          proposeIdentified(.leaseGrant, connection, stream, .leaseGrant, extra: extra, $0)
+        }
+        return
+      }
       if request.hasUnknownFields {
         request.encoded().withUnsafeBytes {
           CommandBatch.appendLeaseGrant(id: id, minimumSeconds: seconds, body: $0, to: &commands)
@@ -50,8 +59,14 @@ extension ServerLoop {
     do throws(WireError) {
       let request = try LeaseTimeToLiveRequest(message)
       let id = LeaseID(request.id)
+      if isAuthOn, request.wantsKeys {
+        do throws(ApplyError) { try front.view.authorizeKeys(of: id, caller) } catch {
+          fail(connection, stream, .leaseTimeToLive, GRPCStatus(error))
+          return
+        }
+      }
       let token = reserve(
-        .leaseTimeToLive(id, wantsKeys: request.wantsKeys), connection, stream, .leaseTimeToLive)
+        .leaseTimeToLive(id, wantsKeys: request.wantsKeys, caller), connection, stream, .leaseTimeToLive)
       front.leaseTime(lease: id, token: token, sink: sink)
     } catch {
       fail(connection, stream, .leaseTimeToLive, GRPCStatus(error))
@@ -60,9 +75,16 @@ extension ServerLoop {
 
   func sendTimeToLive(
     _ connection: GRPCServerConnection, _ stream: StreamID, _ id: LeaseID, _ time: LeaseTime?,
-    wantsKeys: Bool
+    wantsKeys: Bool, _ caller: AuthCaller?
   ) {
     let view = front.view
+    if wantsKeys, view.isAuthEnabled {
+      // Other keys may have been attached since the question came.
+      do throws(ApplyError) { try view.authorizeKeys(of: id, caller) } catch {
+        fail(connection, stream, .leaseTimeToLive, GRPCStatus(error))
+        return
+      }
+    }
     setHeader(view.revision, front.status.term)
     body.removeAll(keepingCapacity: true)
     body.append(field: 2, int64: id.rawValue)
@@ -82,6 +104,12 @@ extension ServerLoop {
     _ connection: GRPCServerConnection, _ stream: StreamID, _ message: UnsafeRawBufferPointer
   ) {
     let view = currentView()
+    if view.isAuthEnabled {
+      do throws(ApplyError) { try view.authorizeLeaseList(caller) } catch {
+        fail(connection, stream, .leaseLeases, GRPCStatus(error))
+        return
+      }
+    }
     setHeader(view.revision, front.status.term)
     body.removeAll(keepingCapacity: true)
     for lease in view.leases() {
@@ -99,6 +127,46 @@ extension ServerLoop {
       let id = LeaseID(try LeaseKeepAliveRequest(message).id)
       let token = reserve(.keepAlive(id), connection, stream, .leaseKeepAlive)
       front.keepAlive(lease: id, token: token, sink: sink)
+    } catch {
+      fail(connection, stream, .leaseKeepAlive, GRPCStatus(error))
+    }
+  }
+
+  /// Renews a lease while authentication is on: whoever may write all of its keys.
+  func keepAliveIdentified(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ message: UnsafeRawBufferPointer
+  ) {
+    let credential = connection.eventCredential
+    let identity = identify(connection, credential)
+    if case .unknownYet = identity {
+      let held = HeldCall(
+        method: .leaseKeepAlive, credential: credential, message: Array(message))
+      front.requestRead(
+        token: reserve(.heldCall(held), connection, stream, .leaseKeepAlive), sink: sink)
+    } else {
+      keepAlive(connection, stream, message, as: identity)
+    }
+  }
+
+  func keepAlive(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ message: UnsafeRawBufferPointer,
+    as identity: Identity
+  ) {
+    var caller: AuthCaller?
+    if case .user(let user) = identity { caller = user }
+    do throws(WireError) {
+      let id = LeaseID(try LeaseKeepAliveRequest(message).id)
+      var status: GRPCStatus?
+      switch identity {
+      case .invalid, .unknownYet: status = GRPCStatus(EtcdError.invalidAuthToken)
+      case .nobody, .user:
+        do throws(ApplyError) { try front.view.authorizeRenewal(of: id, caller) } catch {
+          status = GRPCStatus(error)
+        }
+      }
+      guard let status else { return keepAlive(connection, stream, message) }
+      forget(connection, stream)
+      fail(connection, stream, .leaseKeepAlive, status)
     } catch {
       fail(connection, stream, .leaseKeepAlive, GRPCStatus(error))
     }

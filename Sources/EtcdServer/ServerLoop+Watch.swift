@@ -27,6 +27,14 @@ import Replica
 
 extension ServerLoop {
   func received(_ message: UnsafeRawBufferPointer, on stream: WatchStream) {
+    if let held = stream.held {
+      if held.count < EtcdServerLimits.heldMessages {
+        stream.held?.append(Array(message))
+      } else {
+        fail(stream.connection, stream.stream, .watch, EtcdError.tooManyRequests)
+      }
+      return
+    }
     do throws(WireError) {
       switch try EtcdWire.WatchRequest(message).request {
       case .none: break
@@ -46,6 +54,16 @@ extension ServerLoop {
   // MARK: Creating and cancelling
 
   private func create(_ request: WatchCreateRequest, on stream: WatchStream) {
+    if front.isAuthEnabled {
+      let key: [UInt8] = request.key.isEmpty ? [0] : Array(request.key)
+      let reason = key.withUnsafeBytes {
+        refusal(KeyRange(key: $0, rangeEnd: request.rangeEnd), on: stream)
+      }
+      if let reason {
+        refuse(stream, id: -1, reason)
+        return
+      }
+    }
     if request.startRevision < 0 {
       refuse(stream, id: -1, EtcdError.compacted.text)
       return

@@ -34,7 +34,7 @@ import Synchronization
 ///
 /// # What is left out
 ///
-/// Authentication and quotas: they come with their state in the log. The JSON gateway.
+/// Quotas: they come with their state in the log. The JSON gateway.
 final class ServerLoop: GRPCServerDelegate {
   /// Why the loop waits for the replica.
   enum Purpose {
@@ -43,11 +43,15 @@ final class ServerLoop: GRPCServerDelegate {
     case command
     case readGroup(ReadGroup)
     case keepAlive(LeaseID)
-    case leaseTimeToLive(LeaseID, wantsKeys: Bool)
+    case leaseTimeToLive(LeaseID, wantsKeys: Bool, AuthCaller?)
     case memberList
     case watch(Watch)
     case progress(WatchStream)
     case progressTick
+    case heldCall(HeldCall)
+    case heldStream(WatchStream)
+    case authQuestion(AuthQuestion)
+    case login(Login)
   }
 
   struct Pending {
@@ -64,7 +68,16 @@ final class ServerLoop: GRPCServerDelegate {
   let front: any ReplicaFront
   let settings: EtcdServerSettings
   let sink: LoopSink
+  let passwords: PasswordWorker
   private var housekeeping: RepeatedTask?
+
+  // MARK: Who calls
+
+  var credentials = CredentialTable()
+  /// Whether the call at hand must be authorised.
+  var isAuthOn = false
+  /// Who makes it; nil for nobody.
+  var caller: AuthCaller?
 
   // MARK: This turn
 
@@ -101,7 +114,11 @@ final class ServerLoop: GRPCServerDelegate {
   var metrics = LoopMetrics()
   private var leaseIDs = SystemRandomNumberGenerator()
 
-  init(eventLoop: any EventLoop, front: any ReplicaFront, settings: EtcdServerSettings) {
+  init(
+    eventLoop: any EventLoop, front: any ReplicaFront, settings: EtcdServerSettings,
+    passwords: PasswordWorker
+  ) {
+    self.passwords = passwords
     self.eventLoop = eventLoop
     self.front = front
     self.settings = settings
@@ -253,6 +270,17 @@ final class ServerLoop: GRPCServerDelegate {
       fail(connection, stream, method, EtcdError.requestTooLarge)
       return
     }
+    if front.isAuthEnabled {
+      dispatchIdentified(connection, stream, method, message)
+    } else {
+      dispatch(connection, stream, method, message)
+    }
+  }
+
+  func dispatch(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod,
+    _ message: UnsafeRawBufferPointer
+  ) {
     switch method {
     case .range: range(connection, stream, message)
     case .put: put(connection, stream, message)
@@ -282,7 +310,12 @@ final class ServerLoop: GRPCServerDelegate {
       leaderStreams[key] = connection
     }
     switch method {
-    case .watch: watchStreams[key] = WatchStream(connection, stream)
+    case .watch:
+      let watchStream = WatchStream(
+        connection, stream,
+        credential: UInt32(connection.handler.connection.tag(of: stream) >> 32))
+      watchStreams[key] = watchStream
+      holdIfUnknown(watchStream)
     case .leaseKeepAlive: keepAliveStreams[key] = connection
     default: break
     }
@@ -298,7 +331,12 @@ final class ServerLoop: GRPCServerDelegate {
       if let watchStream = watchStreams[StreamKey(connection, stream)] {
         received(message, on: watchStream)
       }
-    case .leaseKeepAlive: keepAlive(connection, stream, message)
+    case .leaseKeepAlive:
+      if front.isAuthEnabled {
+        keepAliveIdentified(connection, stream, message)
+      } else {
+        keepAlive(connection, stream, message)
+      }
     case .healthWatch: sendHealth(connection, stream)
     default: break
     }
@@ -336,7 +374,7 @@ final class ServerLoop: GRPCServerDelegate {
   }
 
   /// Drops what the loop keeps of a streaming call.
-  private func forget(_ connection: GRPCServerConnection, _ stream: StreamID) {
+  func forget(_ connection: GRPCServerConnection, _ stream: StreamID) {
     let key = StreamKey(connection, stream)
     if let watchStream = watchStreams.removeValue(forKey: key) { end(watchStream) }
     keepAliveStreams[key] = nil
@@ -368,6 +406,9 @@ final class ServerLoop: GRPCServerDelegate {
   private func applied(_ token: UInt64, _ result: CommandResult, _ term: Term) {
     guard let call = take(token), let connection = call.connection else { return }
     setHeader(result.revision, term)
+    if case .login(let login) = call.purpose, case .error(.oldAuthRevision) = result.body {
+      return logInAgain(login, connection, call.stream)
+    }
     switch result.body {
     case .empty: respond(connection, call.stream, call.method, [])
     case .encoded(let bytes): respond(connection, call.stream, call.method, bytes)
@@ -381,6 +422,13 @@ final class ServerLoop: GRPCServerDelegate {
     case .readGroup(let group): answer(group, from: view, term)
     case .memberList:
       if let connection = call.connection { sendMembers(connection, call.stream, view, term) }
+    case .heldCall(let held):
+      if let connection = call.connection { release(held, connection, call.stream) }
+    case .heldStream(let stream): release(stream)
+    case .authQuestion(let question):
+      if let connection = call.connection {
+        answer(question, connection, call.stream, call.method, from: view, term)
+      }
     default: break
     }
   }
@@ -389,8 +437,8 @@ final class ServerLoop: GRPCServerDelegate {
     guard let call = take(token), let connection = call.connection else { return }
     switch call.purpose {
     case .keepAlive(let id): sendKeepAlive(connection, call.stream, id, time)
-    case .leaseTimeToLive(let id, let wantsKeys):
-      sendTimeToLive(connection, call.stream, id, time, wantsKeys: wantsKeys)
+    case .leaseTimeToLive(let id, let wantsKeys, let caller):
+      sendTimeToLive(connection, call.stream, id, time, wantsKeys: wantsKeys, caller)
     default: break
     }
   }
@@ -403,9 +451,9 @@ final class ServerLoop: GRPCServerDelegate {
     case .watch(let watch): watchFailed(watch, error)
     case .keepAlive(let id) where error == .leaseNotFound:
       if let connection = call.connection { sendKeepAlive(connection, call.stream, id, nil) }
-    case .leaseTimeToLive(let id, let wantsKeys) where error == .leaseNotFound:
+    case .leaseTimeToLive(let id, let wantsKeys, let caller) where error == .leaseNotFound:
       if let connection = call.connection {
-        sendTimeToLive(connection, call.stream, id, nil, wantsKeys: wantsKeys)
+        sendTimeToLive(connection, call.stream, id, nil, wantsKeys: wantsKeys, caller)
       }
     case .keepAlive:
       if let connection = call.connection {
@@ -413,6 +461,7 @@ final class ServerLoop: GRPCServerDelegate {
         fail(connection, call.stream, .leaseKeepAlive, GRPCStatus(error))
       }
     case .progress(let stream): stream.isProgressAsked = false
+    case .heldStream(let stream): release(stream)
     default:
       if let connection = call.connection {
         fail(connection, call.stream, call.method, GRPCStatus(error))

@@ -60,9 +60,15 @@ final class WatchStream {
   /// The writer has been asked for it.
   var isProgressAsked = false
 
-  init(_ connection: GRPCServerConnection, _ stream: StreamID) {
+  /// What the call said who makes it, as the loop numbers credentials; zero for nothing.
+  let credential: UInt32
+  /// Messages that wait until the member has caught up with the stream's login; nil if none need to.
+  var held: [[UInt8]]?
+
+  init(_ connection: GRPCServerConnection, _ stream: StreamID, credential: UInt32) {
     self.connection = connection
     self.stream = stream
+    self.credential = credential
   }
 
   var isCongested: Bool {

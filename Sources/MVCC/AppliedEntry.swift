@@ -23,6 +23,36 @@ public enum ApplyError: UInt8, Error, Hashable, Sendable {
   /// This version of the store doesn't know the command. Servers propose only what the cluster's
   /// agreed version knows.
   case unsupportedCommand
+  /// "root user does not exist"
+  case rootUserNotExist
+  /// "root user does not have root role"
+  case rootRoleNotExist
+  /// "user name already exists"
+  case userAlreadyExists
+  /// "user name is empty": a request without a credential, too
+  case userEmpty
+  /// "user name not found"
+  case userNotFound
+  /// "role name already exists"
+  case roleAlreadyExists
+  /// "role name not found"
+  case roleNotFound
+  /// "role name is empty"
+  case roleEmpty
+  /// "authentication failed, invalid user ID or password"
+  case authenticationFailed
+  /// "permission denied"
+  case permissionDenied
+  /// "role is not granted to the user"
+  case roleNotGranted
+  /// "permission is not granted to the role"
+  case permissionNotGranted
+  /// "authentication is not enabled"
+  case authNotEnabled
+  /// "invalid auth management": what would lock everybody out, or a permission for no key
+  case invalidAuthManagement
+  /// "revision of auth store is old": users or roles changed since the client was let in
+  case oldAuthRevision
 }
 
 /// What one command gave, for the client that sent it.
@@ -57,6 +87,8 @@ public struct AppliedEntry: Sendable {
   public var events: EventBatch
   /// What happened to leases, in order, for the leader's deadlines.
   public var leaseEffects: [LeaseEffect] = []
+  /// What happened to logins, in order, for the tokens that members hold.
+  public var authEffects: [AuthEffect] = []
 }
 
 /// A run of revisions whose events are to be delivered: those after `after` up to and with

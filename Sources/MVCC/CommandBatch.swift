@@ -52,6 +52,8 @@ public struct CommandKind: RawRepresentable, Hashable, Sendable {
   public static let leaseExpire = CommandKind(rawValue: 7)
   /// Body: u32 n, n x (i64 lease id, i64 remaining seconds).
   public static let leaseCheckpoint = CommandKind(rawValue: 8)
+  /// Body: an ``AuthCommand``.
+  public static let auth = CommandKind(rawValue: 16)
 }
 
 /// Writing and naming the parts of a batch. Reading is ``CommandBatchReader``'s.

@@ -8,6 +8,8 @@ public enum Limits {
   /// What dropped views had kept and `publish` looks at, so that freeing keeps up with changing
   /// even if nobody runs maintenance: a batch of a few hundred puts retires about as much.
   public static let reclaimedPerPublish = 4096
+  /// Bytes of a user's name, which each of the user's commands carries behind a length of 16 bits.
+  public static let maximumUserNameBytes = 65_535
   /// Bytes of one chunk of a snapshot, so that writing, sending and checking one stays short.
   public static let snapshotChunkBytes = 256 << 10
 }

@@ -18,7 +18,7 @@ extension Store {
   ) -> AppliedEntry {
     var applied = AppliedEntry(events: EventBatch(after: revision, through: revision))
     payload.withUnsafeBytes { bytes in
-      apply(bytes, term: term, wantsResults: wantsResults, &applied)
+      apply(bytes, at: index, term: term, wantsResults: wantsResults, &applied)
     }
     appliedIndex = index
     applied.events.through = revision
@@ -26,7 +26,7 @@ extension Store {
   }
 
   private func apply(
-    _ payload: UnsafeRawBufferPointer, term: Term, wantsResults: Bool,
+    _ payload: UnsafeRawBufferPointer, at index: LogIndex, term: Term, wantsResults: Bool,
     _ applied: inout AppliedEntry
   ) {
     do throws(ByteReaderError) {
@@ -41,7 +41,12 @@ extension Store {
       while let command = try reader.next() {
         let body: CommandResult.Body
         do throws(ApplyError) {
-          body = try perform(command, term, wantsResults, &applied.leaseEffects)
+          if auth.isEnabled { try authorize(command) }
+          if command.kind == .auth {
+            body = try performAuth(command.body, at: index, &applied.authEffects)
+          } else {
+            body = try perform(command, term, wantsResults, &applied.leaseEffects)
+          }
         } catch {
           body = .error(error)
         }
@@ -116,7 +121,7 @@ extension Store {
   }
 
   @inline(__always)
-  private func decode<Message: WireMessage>(
+  func decode<Message: WireMessage>(
     _ body: UnsafeRawBufferPointer
   ) throws(ApplyError) -> Message {
     do throws(WireError) { return try Message(body) } catch { throw .malformedRequest }
@@ -132,6 +137,7 @@ extension Store {
     case leaseGrant
     case leaseRevoke
     case leaseCheckpoint
+    case auth
   }
 
   /// Mixes a change into the state hash; the order of calls matters.

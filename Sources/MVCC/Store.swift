@@ -50,13 +50,14 @@ import Primitives
 // publishes and maintains.
 //
 // What is left out: deadlines of leases, which are the leader's (`Replica`); admission and quota,
-// which come before the log; authentication and alarms, whose commands come with kinds of their
-// own.
+// which come before the log; alarms, whose commands come with kinds of their own.
 
 /// The key-value state that the log of a cluster leads to. See the essay above.
 public final class Store {
   var root: Root
   let arena: Arena
+  /// Users and roles. Not in `root`, whose trees the arena owns: this is an ordinary value.
+  var auth = AuthState()
   /// See ``StoreView/stateHash``.
   public internal(set) var stateHash: UInt64
   /// The newest entry applied.
@@ -102,7 +103,7 @@ public final class Store {
       return StoreView(newest)
     }
     let published = PublishedRoot(
-      root: root, arena: arena, stateHash: stateHash, appliedIndex: appliedIndex)
+      root: root, auth: auth, arena: arena, stateHash: stateHash, appliedIndex: appliedIndex)
     arena.published(revision: root.revision)
     views.append(published)
 
@@ -138,13 +139,17 @@ public final class Store {
 /// constants.
 final class PublishedRoot: @unchecked Sendable {
   let root: Root
+  let auth: AuthState
   /// Keeps the memory alive should the store end before the view.
   let arena: Arena
   let stateHash: UInt64
   let appliedIndex: LogIndex
 
-  init(root: Root, arena: Arena, stateHash: UInt64, appliedIndex: LogIndex) {
+  init(
+    root: Root, auth: AuthState, arena: Arena, stateHash: UInt64, appliedIndex: LogIndex
+  ) {
     self.root = root
+    self.auth = auth
     self.arena = arena
     self.stateHash = stateHash
     self.appliedIndex = appliedIndex

@@ -31,9 +31,14 @@ import Testing
     "PeerTransport": [
       "Primitives", "Raft", "Replica", "NIOCore", "NIOPosix", "Logging", "Synchronization",
     ],
+    "TransportSecurity": [
+      "NIOCore", "NIOTLS", "NIOSSL", "X509", "SwiftASN1", "Crypto", "Logging", "Synchronization",
+      "Foundation",
+    ],
     "EtcdServer": [
       "Primitives", "EtcdWire", "EtcdProto", "MVCC", "Raft", "Replica", "HTTP2", "NIOCore",
-      "NIOPosix", "NIOHTTP1", "Logging", "Synchronization", "SwiftProtobuf", "Foundation",
+      "NIOPosix", "NIOHTTP1", "Logging", "Synchronization", "SwiftProtobuf", "Foundation", "Crypto",
+      "_CryptoExtras", "CCrypt",
     ],
     "APIServer": [
       "Primitives", "KubeAPI", "HTTP1Client", "EtcdClient", "EtcdProto", "EtcdWire", "HTTPServer", "HTTP2", "X509",

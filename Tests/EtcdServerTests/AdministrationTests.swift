@@ -108,7 +108,6 @@ import Testing
     "What is not there says so",
     arguments: [
       ("Maintenance/Snapshot", GRPCStatus(.unimplemented, "method Snapshot not implemented")),
-      ("Auth/UserList", GRPCStatus(.unimplemented, "method UserList not implemented")),
       (
         "Auth/Nothing",
         GRPCStatus(.unimplemented, "unknown method Nothing for service etcdserverpb.Auth")

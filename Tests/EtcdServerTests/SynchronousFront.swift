@@ -26,6 +26,8 @@ final class SynchronousFront: ReplicaFront {
   private let term = Term(2)
   private let state = Mutex(State())
 
+  let tokens = LoginTokens()
+  var isAuthEnabled: Bool { view.isAuthEnabled }
   var view: StoreView { state.withLock { $0.view } }
 
   var status: ReplicaStatus {
@@ -58,6 +60,7 @@ final class SynchronousFront: ReplicaFront {
       ).append(to: &payload)
       payload += batch.commands
       let entry = state.store.apply(payload, at: state.index, term: term, wantsResults: true)
+      tokens.apply(entry.authEffects, now: ReplicaService.now)
       state.view = state.store.publish()
       for effect in entry.leaseEffects {
         switch effect {

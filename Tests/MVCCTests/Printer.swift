@@ -37,11 +37,32 @@ enum Printer {
             lines.append("lease \(response.id) ttl=\(response.timeToLive)")
           }
         case .txn: lines.append(txn(bytes))
+        case .auth: break
         default: lines.append("? \(bytes.count) bytes")
         }
       }
       return lines.joined(separator: "\n")
     }
+  }
+
+  static func auth(_ state: AuthState) -> String {
+    var lines = ["\(state.isEnabled ? "on" : "off") revision \(state.revision)"]
+    for user in state.users {
+      var line = "user \(text(user.name))"
+      if user.hasNoPassword { line += " without password" }
+      if !user.passwordHash.isEmpty { line += " \(text(user.passwordHash))" }
+      if !user.roles.isEmpty { line += ": " + user.roles.map { text($0) }.joined(separator: " ") }
+      lines.append(line)
+    }
+    for role in state.roles {
+      lines.append("role \(text(role.name))")
+      for permission in role.permissions {
+        var line = "  \(permission.kind) \(text(permission.key))"
+        if !permission.rangeEnd.isEmpty { line += " \(text(permission.rangeEnd))" }
+        lines.append(line)
+      }
+    }
+    return lines.joined(separator: "\n")
   }
 
   static func range(_ bytes: [UInt8]) -> String {

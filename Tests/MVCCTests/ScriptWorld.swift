@@ -10,11 +10,16 @@ final class ScriptWorld {
   var names: [WatcherID: String] = [:]
   var index = LogIndex.zero
   var term = Term(1)
+  /// On whose behalf the command at hand is, by which auth revision (nil: the newest).
+  var user: String?
+  var authRevision: UInt64?
   /// Views that a transcript keeps, by name.
   var views: [String: StoreView] = [:]
 
   func perform(_ command: GoldenCommand) throws -> String {
     let words = Words(command)
+    user = words.flag("as") ? words.text("as") : nil
+    authRevision = words.flag("at") ? UInt64(words.number("at")) : nil
     switch command.name {
     case "put": return apply(.put, words.put().encoded())
     case "del": return apply(.deleteRange, words.deleteRange().encoded())
@@ -90,6 +95,8 @@ final class ScriptWorld {
       let isSame = restored.stateHash == store.stateHash && restored.revision == store.revision
       store = restored
       return isSame ? "revision \(store.revision)" : "another state"
+    case "auth": return try applyAuth(words)
+    case "users": return Printer.auth(store.publish().auth)
     case "kind":
       return apply(CommandKind(rawValue: UInt8(words.number("kind"))), [])
     default: throw ScriptError(message: "unknown command \(command.name)")
@@ -100,8 +107,61 @@ final class ScriptWorld {
 
   func apply(_ kind: CommandKind, _ body: [UInt8]) -> String {
     var commands: [UInt8] = []
-    body.withUnsafeBytes { CommandBatch.append(kind, body: $0, to: &commands) }
+    body.withUnsafeBytes { body in
+      guard let user else { return CommandBatch.append(kind, body: body, to: &commands) }
+      Array(user.utf8).withUnsafeBytes { user in
+        CommandBatch.append(
+          kind, extra: UnsafeRawBufferPointer(start: nil, count: 0),
+          authorization: CommandBatch.Authorization(
+            revision: authRevision ?? store.publish().auth.revision, user: user),
+          body: body, to: &commands)
+      }
+    }
     return apply(encoded: commands, kind)
+  }
+
+  private func applyAuth(_ words: Words) throws -> String {
+    let (name, role) = (words.bytes("user"), words.bytes("role"))
+    let command: AuthCommand
+    if words.flag("enable") {
+      command = .enable
+    } else if words.flag("disable") {
+      command = .disable
+    } else if words.flag("login") {
+      command = .authenticate(
+        user: name, tokenPrefix: Array("token".utf8),
+        revision: words.flag("checked")
+          ? UInt64(words.number("checked")) : store.publish().auth.revision)
+    } else if words.flag("add-user") {
+      command = .addUser(
+        name: name, passwordHash: words.bytes("hash"), hasNoPassword: words.flag("no-password"))
+    } else if words.flag("delete-user") {
+      command = .deleteUser(name: name)
+    } else if words.flag("password") {
+      command = .changePassword(name: name, passwordHash: words.bytes("hash"))
+    } else if words.flag("grant-role") {
+      command = .grantRole(user: name, role: role)
+    } else if words.flag("revoke-role") {
+      command = .revokeRole(user: name, role: role)
+    } else if words.flag("add-role") {
+      command = .addRole(name: role)
+    } else if words.flag("delete-role") {
+      command = .deleteRole(name: role)
+    } else if words.flag("grant") {
+      let kinds: [String: AuthPermission.Kind] = [
+        "read": .read, "write": .write, "readwrite": .readWrite,
+      ]
+      command = .grantPermission(
+        role: role,
+        AuthPermission(
+          kind: kinds[words.text("grant")] ?? .read, key: words.bytes("key"),
+          rangeEnd: words.end()))
+    } else if words.flag("revoke") {
+      command = .revokePermission(role: role, key: words.bytes("key"), rangeEnd: words.end())
+    } else {
+      throw ScriptError(message: "auth does what?")
+    }
+    return apply(.auth, command.encoded())
   }
 
   func apply(encoded commands: [UInt8], _ kind: CommandKind) -> String {
@@ -116,6 +176,14 @@ final class ScriptWorld {
       case .revoked(let id): lines.append("revoked \(id.rawValue)")
       case .checkpointed(let id, let remaining):
         lines.append("checkpointed \(id.rawValue) at \(remaining) s")
+      }
+    }
+    for effect in applied.authEffects {
+      switch effect {
+      case .tokenAssigned(let token, let user):
+        lines.append("token \(Printer.text(token)) is \(Printer.text(user))")
+      case .userInvalidated(let user): lines.append("tokens of \(Printer.text(user)) are void")
+      case .allInvalidated: lines.append("all tokens are void")
       }
     }
     for delivery in registry.match(applied.events, in: view) {
@@ -134,6 +202,8 @@ final class ScriptWorld {
       if words.flag("paged") { return readPaged(view, request, words) }
       var output: [UInt8] = []
       do throws(ApplyError) {
+        try view.authorize(
+          request, user.map { AuthCaller(user: Array($0.utf8), revision: authRevision) })
         try view.range(request, into: &output)
         return Printer.range(output)
       } catch { return "error: \(error)" }

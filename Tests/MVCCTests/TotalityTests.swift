@@ -20,6 +20,8 @@ import Testing
         // Revisions in requests are drawn around this.
         model.revision = Int64(source.random.below(200)) + 1
         var body: [UInt8]
+        var kind = CommandKind(rawValue: UInt8(source.random.below(10)))
+        if source.random.oneIn(4) { kind = .auth }
         switch source.random.below(6) {
         case 0: body = source.put().encoded()
         case 1: body = source.delete().encoded()
@@ -27,15 +29,20 @@ import Testing
         case 4: body = source.range(model).encoded()
         default: body = (0..<source.random.below(40)).map { _ in byte() }
         }
+        if kind == .auth { body = authCommand().encoded() }
         if source.random.oneIn(3) { damage(&body) }
+        let user = source.random.oneIn(3) ? Array("root".utf8) : name()
         let extra = (0..<source.random.below(3) * 8).map { _ in byte() }
         extra.withUnsafeBytes { extra in
           body.withUnsafeBytes { body in
-            CommandBatch.append(
-              CommandKind(rawValue: UInt8(source.random.below(10))), extra: extra,
-              authorization: source.random.oneIn(5)
-                ? CommandBatch.Authorization(revision: 3, user: extra) : nil,
-              body: body, to: &commands)
+            user.withUnsafeBytes { user in
+              let revision = source.random.oneIn(4) ? source.random.below(40) : 1_000
+              CommandBatch.append(
+                kind, extra: extra,
+                authorization: source.random.oneIn(5)
+                  ? nil : CommandBatch.Authorization(revision: revision, user: user),
+                body: body, to: &commands)
+            }
           }
         }
       }
@@ -47,6 +54,31 @@ import Testing
     private mutating func byte() -> UInt8 {
       // Small numbers make valid tags, lengths and ids.
       UInt8(truncatingIfNeeded: source.random.below(source.random.oneIn(2) ? 256 : 12))
+    }
+
+    private mutating func name() -> [UInt8] {
+      Array(["", "root", "a", "b"][Int(source.random.below(4))].utf8)
+    }
+
+    private mutating func authCommand() -> AuthCommand {
+      switch source.random.below(14) {
+      case 0, 1, 2: .enable
+      case 3: source.random.oneIn(4) ? .disable : .enable
+      case 4: .authenticate(user: name(), tokenPrefix: name(), revision: source.random.below(9))
+      case 5: .addUser(name: name(), passwordHash: name(), hasNoPassword: source.random.oneIn(2))
+      case 6: .deleteUser(name: name())
+      case 7: .changePassword(name: name(), passwordHash: name())
+      case 8, 9: .grantRole(user: name(), role: name())
+      case 10: .revokeRole(user: name(), role: name())
+      case 11: source.random.oneIn(2) ? .addRole(name: name()) : .deleteRole(name: name())
+      case 12:
+        .grantPermission(
+          role: name(),
+          AuthPermission(
+            kind: source.random.oneIn(2) ? .readWrite : .read, key: source.key(),
+            rangeEnd: source.random.oneIn(2) ? source.key() : []))
+      default: .revokePermission(role: name(), key: source.key(), rangeEnd: [])
+      }
     }
 
     private mutating func damage(_ bytes: inout [UInt8]) {

@@ -32,6 +32,9 @@ public struct GRPCRouter: Sendable {
 /// What a gRPC server does with its calls. All calls come on the connection's event loop; bytes and
 /// headers are borrowed until the call returns. Answers may be given at once or later.
 public protocol GRPCServerDelegate: AnyObject {
+  /// A call comes with a `token` or `authorization` header: the number by which the delegate will know
+  /// the credential when the call's messages come (`GRPCServerConnection.eventCredential`), not zero.
+  func grpc(_ connection: GRPCServerConnection, credential: UnsafeRawBufferPointer) -> UInt32
   /// A unary call with its whole request.
   func grpc(
     _ connection: GRPCServerConnection, unary method: Int, stream: StreamID,
@@ -55,6 +58,13 @@ public protocol GRPCServerDelegate: AnyObject {
   func grpcClosed(_ connection: GRPCServerConnection)
 }
 
+extension GRPCServerDelegate {
+  /// Of no interest.
+  public func grpc(
+    _ connection: GRPCServerConnection, credential: UnsafeRawBufferPointer
+  ) -> UInt32 { 0 }
+}
+
 /// The gRPC of one server connection: routing, message framing, statuses.
 ///
 /// A call's method is found once per distinct request head and kept with it (`HeaderBlock.route`); a
@@ -67,6 +77,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
   public private(set) var handler: HTTP2Handler!
   /// For the delegate: it has written answers here and owes a `flush`.
   public var isFlushPending = false
+  /// For the delegate: the name that the peer's certificate vouches for, if there is one.
+  public var peerName: [UInt8]?
   private weak var delegate: (any GRPCServerDelegate)?
   /// Messages that cross DATA frames, by stream.
   private var partial: [StreamID: GRPCMessages] = [:]
@@ -75,6 +87,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
   private static let notGRPC = -2
   private static let unknownMethod = -3
   private static let notPOST = -4
+  /// The bit of a route that says that the head carries a credential; methods are far fewer.
+  private static let hasCredential = 1 << 16
 
   static let responseHead = HeaderTemplate([
     HeaderField(":status", "200"), HeaderField("content-type", "application/grpc"),
@@ -189,18 +203,33 @@ public final class GRPCServerConnection: HTTP2Delegate {
   /// When the client will have given up the call, by the clock of `NIODeadline`; nil if it didn't say.
   public func deadline(of stream: StreamID) -> Instant? { handler.connection.deadline(of: stream) }
 
+  /// The credential of the call that the delegate is being told of, as it numbered it; zero for none.
+  public var eventCredential: UInt32 { UInt32(handler.connection.eventTag >> 32) }
+
+  /// A stream's tag is its method's number below and its credential's above.
+  @inline(__always)
+  private static func method(_ tag: UInt64) -> Int { Int(tag & 0xFFFF_FFFF) }
+
   // MARK: HTTP2Delegate
 
   public func http2(
     _ handler: HTTP2Handler, headers: HeaderBlock, on stream: StreamID, endStream: Bool
   ) {
     if headers.route == -1 { headers.route = route(headers) }
-    let route = headers.route
+    var route = headers.route
     guard route >= 0 else {
       refuse(stream, route, headers)
       return
     }
-    handler.connection.setTag(UInt64(route), of: stream)
+    var tag = UInt64(route)
+    if route & Self.hasCredential != 0 {
+      route &= ~Self.hasCredential
+      // `token` is what gRPC clients send, `authorization` what others do.
+      let credential = headers.first(.token) ?? headers.first(.authorization)
+      let number = credential.flatMap { delegate?.grpc(self, credential: $0) } ?? 0
+      tag = UInt64(route) | UInt64(number) << 32
+    }
+    handler.connection.setTag(tag, of: stream)
     if let timeout = headers.first(.grpcTimeout) {
       guard let nanoseconds = GRPCTimeout.parse(timeout) else {
         finish(stream, GRPCStatus(.internal, "malformed grpc-timeout"))
@@ -222,7 +251,9 @@ public final class GRPCServerConnection: HTTP2Delegate {
       return Self.notGRPC
     }
     if !equal(headers.method, "POST") { return Self.notPOST }
-    return router.find(headers.path) ?? Self.unknownMethod
+    guard let method = router.find(headers.path) else { return Self.unknownMethod }
+    let isCredentialed = headers.first(.token) != nil || headers.first(.authorization) != nil
+    return isCredentialed ? method | Self.hasCredential : method
   }
 
   private func refuse(_ stream: StreamID, _ route: Int, _ headers: HeaderBlock) {
@@ -246,7 +277,7 @@ public final class GRPCServerConnection: HTTP2Delegate {
   public func http2(
     _ handler: HTTP2Handler, data: UnsafeRawBufferPointer, on stream: StreamID, endStream: Bool
   ) {
-    let method = Int(truncatingIfNeeded: handler.connection.eventTag)
+    let method = Self.method(handler.connection.eventTag)
     if router.methods[method].isStreaming {
       receiveStreaming(data, method, stream, endStream: endStream)
     } else if endStream, partial.isEmpty || partial[stream] == nil,
@@ -328,12 +359,12 @@ public final class GRPCServerConnection: HTTP2Delegate {
   public func http2(_ handler: HTTP2Handler, reset stream: StreamID, code: HTTP2ErrorCode) {
     if !partial.isEmpty { partial[stream] = nil }
     delegate?.grpc(
-      self, cancelled: stream, method: Int(truncatingIfNeeded: handler.connection.eventTag))
+      self, cancelled: stream, method: Self.method(handler.connection.eventTag))
   }
 
   public func http2(_ handler: HTTP2Handler, writable stream: StreamID) {
     delegate?.grpc(
-      self, writable: stream, method: Int(truncatingIfNeeded: handler.connection.eventTag))
+      self, writable: stream, method: Self.method(handler.connection.eventTag))
   }
 
   public func http2ReadComplete(_ handler: HTTP2Handler) { delegate?.grpcReadComplete(self) }

@@ -11,12 +11,13 @@ import Primitives
 //
 //     header, 48 bytes
 //      0  u32  magic, "MVS1"
-//      4  u32  format version, 1
+//      4  u32  format version, 2
 //      8  i64  revision
 //     16  i64  compact revision; -1 for none
 //     24  u64  state hash
 //     32  u64  newest applied log index
 //     40  u64  number of leases
+//     auth: u32 length, the section that `AuthState+Coding.swift` describes (not in version 1)
 //     leases, in the order of their ids, 24 bytes each: i64 id, i64 granted, i64 remaining seconds
 //     records: u8 kind, u32 length, the encoded KeyValue
 //         kind 1, base: shown at the compact revision and older than it; in the order of keys
@@ -29,9 +30,13 @@ import Primitives
 /// Numbers of the format that writer and reader share.
 enum SnapshotFormat {
   static let magic: UInt32 = 0x3153_564D
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
+  /// Read still, and written no more: it knew no users.
+  static let versionWithoutAuth: UInt32 = 1
   static let headerSize = 48
   static let leaseSize = 24
+  /// Bytes of users and roles: a bound on what a reader sets aside, far above any real cluster's.
+  static let authMaximum = 1 << 30
 
   enum Kind: UInt8 {
     case end = 0
@@ -111,6 +116,10 @@ public struct SnapshotSource: Sendable {
     pending.append(littleEndian: view.stateHash)
     pending.append(littleEndian: view.appliedIndex.rawValue)
     pending.append(littleEndian: UInt64(view.leaseCount))
+    let auth = view.auth.encoded()
+    invariant(auth.count <= SnapshotFormat.authMaximum, "users and roles beyond a section's length")
+    pending.append(littleEndian: UInt32(auth.count))
+    pending.append(contentsOf: auth)
   }
 }
 

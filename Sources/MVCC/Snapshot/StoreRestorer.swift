@@ -32,6 +32,7 @@ public struct SnapshotError: Error, Hashable, Sendable, CustomStringConvertible 
 public struct StoreRestorer {
   private enum State {
     case header
+    case auth(leases: UInt64)
     case leases(left: UInt64)
     case records
     case complete
@@ -110,6 +111,7 @@ public struct StoreRestorer {
       let taken: Int
       switch state {
       case .header: taken = try takeHeader(rest)
+      case .auth(let leases): taken = try takeAuth(rest, leases)
       case .leases(let left): taken = try takeLease(rest, left)
       case .records: taken = try takeRecord(rest)
       case .complete:
@@ -124,9 +126,10 @@ public struct StoreRestorer {
 
   private mutating func takeHeader(_ bytes: UnsafeRawBufferPointer) throws(SnapshotError) -> Int {
     guard bytes.count >= SnapshotFormat.headerSize else { return 0 }
+    let version = bytes.integer(at: 4, as: UInt32.self)
     guard bytes.integer(at: 0, as: UInt32.self) == SnapshotFormat.magic,
-      bytes.integer(at: 4, as: UInt32.self) == SnapshotFormat.version
-    else { throw error(.unknownFormat, "not a snapshot of format 1") }
+      version == SnapshotFormat.version || version == SnapshotFormat.versionWithoutAuth
+    else { throw error(.unknownFormat, "not a snapshot of format 1 or 2") }
     revision = bytes.integer(at: 8)
     let compactRevision: Int64 = bytes.integer(at: 16)
     stateHash = bytes.integer(at: 24)
@@ -136,8 +139,31 @@ public struct StoreRestorer {
     }
     store.root.compactRevision = compactRevision
     let leases: UInt64 = bytes.integer(at: 40)
-    state = leases == 0 ? .records : .leases(left: leases)
+    state = version == SnapshotFormat.version ? .auth(leases: leases) : Self.afterAuth(leases)
     return SnapshotFormat.headerSize
+  }
+
+  private static func afterAuth(_ leases: UInt64) -> State {
+    leases == 0 ? .records : .leases(left: leases)
+  }
+
+  private mutating func takeAuth(
+    _ bytes: UnsafeRawBufferPointer, _ leases: UInt64
+  ) throws(SnapshotError) -> Int {
+    guard bytes.count >= 4 else { return 0 }
+    let length = Int(bytes.integer(at: 0, as: UInt32.self))
+    guard length <= SnapshotFormat.authMaximum else {
+      throw error(.corrupt, "too many users and roles")
+    }
+    guard bytes.count >= 4 + length else { return 0 }
+    do throws(ByteReaderError) {
+      store.auth = try AuthState(
+        encoded: UnsafeRawBufferPointer(rebasing: bytes[4..<(4 + length)]))
+    } catch {
+      throw self.error(.corrupt, "impossible users or roles: \(error)")
+    }
+    state = Self.afterAuth(leases)
+    return 4 + length
   }
 
   private mutating func takeLease(

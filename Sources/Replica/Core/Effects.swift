@@ -7,6 +7,8 @@ import Raft
 public struct Effects: Sendable {
   /// 1. The root and status that readers see from now on.
   public var published: (view: StoreView, status: ReplicaStatus)?
+  /// 1a. What the applied entries say about logins, for `LoginTokens`, before anything is published.
+  public var auth: [AuthEffect] = []
   /// 2. Answers, grouped by event loop.
   public var deliveries: [(sink: any ReplySink, replies: [Reply])] = []
   /// 3. Messages to other members.
@@ -22,7 +24,7 @@ public struct Effects: Sendable {
 
   public var isEmpty: Bool {
     published == nil && deliveries.isEmpty && sends.isEmpty && log == nil && background.isEmpty
-      && warnings.isEmpty
+      && warnings.isEmpty && auth.isEmpty
   }
 
   mutating func deliver(_ reply: Reply, to sink: any ReplySink) {

@@ -35,6 +35,7 @@ extension ReplicaCore {
       entry.payload, at: entry.index, term: entry.term, wantsResults: waiting != nil)
     if let waiting { answer(waiting, with: applied.results) }
     for effect in applied.leaseEffects { note(effect) }
+    if !applied.authEffects.isEmpty { effects.auth += applied.authEffects }
     if !applied.events.isEmpty {
       unmatchedEvents = EventBatch(
         after: unmatchedEvents?.after ?? applied.events.after, through: applied.events.through)

@@ -178,6 +178,8 @@ extension ReplicaCore {
     guard raft.snapshotInstalled(metadata) else { return }
     let before = store.revision
     store = loaded.store
+    // What the skipped entries said about logins is unknown; clients log in again.
+    effects.auth.append(.allInvalidated)
     cluster = loaded.cluster
     snapshots.installed(loaded.summary)
     if raft.firstIndex > metadata.index {

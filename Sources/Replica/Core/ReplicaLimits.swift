@@ -14,6 +14,8 @@ public enum ReplicaLimits {
   public static let forwardedEntries = 64
   /// Reads that may wait for a read index on one member.
   public static let pendingReads = 200_000
+  /// Tokens of logins that a member remembers, some 150 bytes each.
+  public static let loginTokens = 100_000
   /// Leases that one entry may expire (design: expiry goes in bounded batches).
   public static let leasesPerExpiry = 256
   /// Leases whose remaining time one entry may checkpoint.

@@ -46,6 +46,9 @@ public final class ReplicaService: PeerReceiver {
   private let backgroundTasks = ThreadInbox<BackgroundTask>()
   private let snapshotTasks = ThreadInbox<BackgroundTask>()
   private let published: Mutex<Published>
+  private let authEnabled: Atomic<Bool>
+  /// The logins that this member knows.
+  public let tokens: LoginTokens
   private let failure = Mutex<ReplicaFailure?>(nil)
   private let threads = Mutex<[Thread]>([])
   private let onWarning: @Sendable (String) -> Void
@@ -57,15 +60,19 @@ public final class ReplicaService: PeerReceiver {
   ///   - core: the recovered member; the writer's from now on.
   ///   - disk: where its files are.
   ///   - sender: carries messages to the other members.
+  ///   - tokens: keeps the logins that come out of the log.
   ///   - onWarning: called with what an operator should read.
   ///   - onFailure: called once, on the thread that met the failure, if the member must stop.
   public init(
     core: consuming ReplicaCore, disk: ReplicaDisk, sender: any PeerSender,
+    tokens: LoginTokens = LoginTokens(),
     onWarning: @escaping @Sendable (String) -> Void,
     onFailure: @escaping @Sendable (ReplicaFailure) -> Void
   ) {
     identity = core.identity
     published = Mutex(Published(view: core.view, status: core.currentStatus()))
+    authEnabled = Atomic(core.view.isAuthEnabled)
+    self.tokens = tokens
     self.onWarning = onWarning
     self.onFailure = onFailure
     turns = CoreTurns(deadline: core.hasMaintenance ? .origin : core.nextDeadline)
@@ -88,6 +95,8 @@ public final class ReplicaService: PeerReceiver {
   /// The published root: everything this member has applied and told of.
   public var view: StoreView { published.withLock { $0.view } }
   public var status: ReplicaStatus { published.withLock { $0.status } }
+  /// `view.isAuthEnabled`, without a lock: what every write asks first.
+  public var isAuthEnabled: Bool { authEnabled.load(ordering: .acquiring) }
 
   // MARK: Asking the core
 
@@ -207,7 +216,9 @@ public final class ReplicaService: PeerReceiver {
     // Then what readers see, then the answers that rely on it.
     if !effects.sends.isEmpty { sender.send(effects.sends) }
     if let job = effects.log { logJobs.append(job) }
+    if !effects.auth.isEmpty { tokens.apply(effects.auth, now: MonotonicClock.now) }
     if let (view, status) = effects.published {
+      authEnabled.store(view.isAuthEnabled, ordering: .releasing)
       published.withLock { $0 = Published(view: view, status: status) }
     }
     for delivery in effects.deliveries { delivery.sink.deliver(delivery.replies) }
