@@ -60,7 +60,9 @@ final class EndpointHandler: ChannelInboundHandler {
     case "/health":
       // The old check looks at leader and alarms, and reads unless told not to be linearizable.
       let isSerializable = query.contains("serializable=true")
-      if front.status.leader == nil, !isSerializable {
+      if let alarm = activeAlarm(query) {
+        health(context, request, "ALARM \(alarm.kind.name)")
+      } else if front.status.leader == nil, !isSerializable {
         health(context, request, "RAFT NO LEADER")
       } else if isSerializable {
         health(context, request, nil)
@@ -69,12 +71,15 @@ final class EndpointHandler: ChannelInboundHandler {
       }
     case "/livez", "/livez/serializable_read":
       check(context, request, query, [("serializable_read", nil)])
-    case "/readyz/data_corruption": check(context, request, query, [("data_corruption", nil)])
+    case "/readyz/data_corruption":
+      check(context, request, query, [("data_corruption", corruption)])
     case "/readyz/serializable_read": check(context, request, query, [("serializable_read", nil)])
     case "/readyz/linearizable_read":
       probeRead(context, request) { self.check($0, $1, query, [("linearizable_read", $2)]) }
     case "/readyz":
-      let checks: [(String, String?)] = [("data_corruption", nil), ("serializable_read", nil)]
+      let checks: [(String, String?)] = [
+        ("data_corruption", corruption), ("serializable_read", nil),
+      ]
       if query.contains("exclude=linearizable_read") {
         check(context, request, query, checks)
       } else {
@@ -85,6 +90,18 @@ final class EndpointHandler: ChannelInboundHandler {
     case "/metrics": metrics(context, request)
     default: reply(context, request, .notFound, "text/plain", "404 page not found\n")
     }
+  }
+
+  /// An alarm that makes the member unhealthy, of a kind that the query doesn't exclude.
+  private func activeAlarm(_ query: String) -> Alarm? {
+    let excluded = query.split(separator: "&").compactMap { part in
+      part.hasPrefix("exclude=") ? part.dropFirst("exclude=".count) : nil
+    }
+    return front.status.alarms.first { alarm in !excluded.contains { $0 == alarm.kind.name } }
+  }
+
+  private var corruption: String? {
+    front.status.alarms.contains { $0.kind == .corrupt } ? "alarm activated: CORRUPT" : nil
   }
 
   /// Asks for a linearizable view and passes on what went wrong, if anything.

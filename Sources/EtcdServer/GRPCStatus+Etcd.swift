@@ -35,6 +35,8 @@ extension GRPCStatus {
     case .authNotEnabled: self.init(EtcdError.authNotEnabled)
     case .invalidAuthManagement: self.init(EtcdError.invalidAuthManagement)
     case .oldAuthRevision: self.init(EtcdError.oldAuthRevision)
+    case .noSpace: self.init(EtcdError.noSpace)
+    case .corrupt: self.init(EtcdError.corrupt)
     }
   }
 
@@ -47,6 +49,14 @@ extension GRPCStatus {
     case .stopped: self.init(EtcdError.stopped)
     case .leaseNotFound: self.init(EtcdError.leaseNotFound)
     case .notLeader: self.init(EtcdError.notLeader)
+    case .memberExists: self.init(EtcdError.memberExists)
+    case .memberNotFound: self.init(EtcdError.memberNotFound)
+    case .peerURLExists: self.init(EtcdError.peerURLExists)
+    case .notEnoughStartedMembers: self.init(EtcdError.notEnoughStartedMembers)
+    case .unhealthy: self.init(EtcdError.unhealthy)
+    case .tooManyLearners: self.init(EtcdError.tooManyLearners)
+    case .memberNotLearner: self.init(EtcdError.memberNotLearner)
+    case .learnerNotReady: self.init(EtcdError.learnerNotReady)
     }
   }
 

@@ -17,7 +17,8 @@ enum MetricsPage {
     page.gauge(
       "etcd_server_is_leader", "Whether this member leads.", status.role == .leader ? 1 : 0)
     page.gauge(
-      "etcd_server_is_learner", "Whether this member is a learner.", status.role == .learner ? 1 : 0
+      "etcd_server_is_learner", "Whether this member is a learner.",
+      status.restrictions.contains(.learner) ? 1 : 0
     )
     page.counter(
       "etcd_server_leader_changes_seen_total", "Changes of leader seen.", counters.leaderChanges)
@@ -50,6 +51,9 @@ enum MetricsPage {
       "etcd_mvcc_db_total_size_in_bytes", "Bytes that the state takes.", status.stateBytes)
     page.gauge(
       "etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the state in use.", status.stateBytes)
+    page.gauge(
+      "etcd_server_quota_backend_bytes", "Bytes that the state may take.",
+      status.quotaBytes ?? 0)
     page.gauge(
       "etcd_debugging_mvcc_keys_total", "Keys in the store.", UInt64(clamping: view.keyCount))
     page.gauge(

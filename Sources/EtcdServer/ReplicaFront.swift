@@ -15,6 +15,8 @@ public protocol ReplicaFront: AnyObject, Sendable {
   var isAuthEnabled: Bool { get }
   /// The logins that this member knows.
   var tokens: LoginTokens { get }
+  /// What clients are refused now; asked for with every call.
+  var restrictions: Restrictions { get }
   func submit(_ batch: ProposalBatch)
   func requestRead(token: UInt64, sink: any ReplySink)
   func watch(_ request: WatchRequest, token: UInt64, sink: any ReplySink)
@@ -23,6 +25,7 @@ public protocol ReplicaFront: AnyObject, Sendable {
   func keepAlive(lease: LeaseID, token: UInt64, sink: any ReplySink)
   func leaseTime(lease: LeaseID, token: UInt64, sink: any ReplySink)
   func transferLeadership(to member: NodeID)
+  func change(_ command: ClusterCommand, token: UInt64, sink: any ReplySink)
 }
 
 extension ReplicaService: ReplicaFront {}

@@ -37,14 +37,19 @@ extension ServerLoop {
             try view.authorizeRoot(caller)
           }
         }
-        // No alarm can be raised yet, so none is there to be listed or cleared.
-        if request.action == .activate {
-          unimplemented(connection, stream, method)
-        } else {
-          var response = Etcdserverpb_AlarmResponse()
-          response.header = currentHeader()
-          respond(connection, stream, method, response)
-        }
+        alarm(connection, stream, request)
+      case .memberAdd:
+        addMember(
+          connection, stream, try Etcdserverpb_MemberAddRequest(serializedBytes: Array(message)))
+      case .memberRemove:
+        let request = try Etcdserverpb_MemberRemoveRequest(serializedBytes: Array(message))
+        change(.removeMember(NodeID(request.id)), connection, stream, method)
+      case .memberUpdate:
+        updateMember(
+          connection, stream, try Etcdserverpb_MemberUpdateRequest(serializedBytes: Array(message)))
+      case .memberPromote:
+        let request = try Etcdserverpb_MemberPromoteRequest(serializedBytes: Array(message))
+        change(.promoteMember(NodeID(request.id)), connection, stream, method)
       case .defragment:
         // Nothing here can become fragmented: memory is given back as it falls free.
         var response = Etcdserverpb_DefragmentResponse()
@@ -78,7 +83,7 @@ extension ServerLoop {
     fail(connection, stream, method, GRPCStatus(.unimplemented, "method \(name) not implemented"))
   }
 
-  private func respond(
+  func respond(
     _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod,
     _ response: some Message
   ) {
@@ -93,11 +98,11 @@ extension ServerLoop {
     }
   }
 
-  private func currentHeader() -> Etcdserverpb_ResponseHeader {
+  func currentHeader() -> Etcdserverpb_ResponseHeader {
     header(revision: front.view.revision, front.status.term)
   }
 
-  private func header(revision: Revision, _ term: Term) -> Etcdserverpb_ResponseHeader {
+  func header(revision: Revision, _ term: Term) -> Etcdserverpb_ResponseHeader {
     var header = Etcdserverpb_ResponseHeader()
     header.clusterID = front.identity.cluster
     header.memberID = front.identity.member.rawValue
@@ -114,15 +119,7 @@ extension ServerLoop {
     var response = Etcdserverpb_MemberListResponse()
     // etcd's member lists carry no revision.
     response.header = header(revision: .zero, term)
-    response.members = front.status.members.map { member in
-      var shown = Etcdserverpb_Member()
-      shown.id = member.id.rawValue
-      shown.name = member.name
-      shown.peerUrls = member.peerURLs
-      shown.clientUrls = member.clientURLs
-      shown.isLearner = member.isLearner
-      return shown
-    }
+    response.members = front.status.members.map(Etcdserverpb_Member.init)
     respond(connection, stream, .memberList, response)
   }
 
@@ -139,9 +136,12 @@ extension ServerLoop {
     response.raftIndex = status.commitIndex.rawValue
     response.raftTerm = status.term.rawValue
     response.raftAppliedIndex = status.appliedIndex.rawValue
-    response.isLearner = status.role == .learner
+    response.isLearner =
+      status.members.first { $0.id == front.identity.member }?.isLearner ?? false
+    response.dbSizeQuota = Int64(clamping: status.quotaBytes ?? 0)
     response.storageVersion = "3.5.0"
-    if status.leader == nil { response.errors = [EtcdError.noLeader.text] }
+    if status.leader == nil { response.errors.append(EtcdError.noLeader.text) }
+    response.errors += status.alarms.map(\.statusText)
     return response
   }
 

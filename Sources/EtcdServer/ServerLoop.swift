@@ -34,7 +34,7 @@ import Synchronization
 ///
 /// # What is left out
 ///
-/// Quotas: they come with their state in the log. The JSON gateway.
+/// The JSON gateway.
 final class ServerLoop: GRPCServerDelegate {
   /// Why the loop waits for the replica.
   enum Purpose {
@@ -45,6 +45,9 @@ final class ServerLoop: GRPCServerDelegate {
     case keepAlive(LeaseID)
     case leaseTimeToLive(LeaseID, wantsKeys: Bool, AuthCaller?)
     case memberList
+    case alarmList(Alarm.Kind?)
+    /// A change of members or alarms, and the alarms to answer with.
+    case change(ClusterCommand, [Alarm])
     case watch(Watch)
     case progress(WatchStream)
     case progressTick
@@ -235,7 +238,7 @@ final class ServerLoop: GRPCServerDelegate {
 
   /// What waits for the token's answer, which it stops doing; nil if it was given up.
   @inline(__always)
-  private func take(_ token: UInt64) -> Pending? {
+  func take(_ token: UInt64) -> Pending? {
     let slot = Int(token & 0xFFFF_FFFF)
     guard slot < pending.count, pending[slot].generation == UInt32(token >> 32) else { return nil }
     if case .free = pending[slot].purpose { return nil }
@@ -257,6 +260,9 @@ final class ServerLoop: GRPCServerDelegate {
     LeaseID(Int64(truncatingIfNeeded: leaseIDs.next() >> 1) | 1)
   }
 
+  /// An id for a new member: random, so as good as unique, and never zero.
+  func chooseMemberID() -> NodeID { NodeID(leaseIDs.next() | 1) }
+
   // MARK: Calls
 
   func grpc(
@@ -269,6 +275,10 @@ final class ServerLoop: GRPCServerDelegate {
     if message.count > settings.maxRequestBytes {
       fail(connection, stream, method, EtcdError.requestTooLarge)
       return
+    }
+    let restrictions = front.restrictions
+    if !restrictions.isEmpty, let error = refusal(of: method, message, restrictions) {
+      return fail(connection, stream, method, error)
     }
     if front.isAuthEnabled {
       dispatchIdentified(connection, stream, method, message)
@@ -301,6 +311,9 @@ final class ServerLoop: GRPCServerDelegate {
   ) {
     guard let method = EtcdMethod(rawValue: method) else { return }
     metrics.started[method.rawValue] &+= 1
+    if front.restrictions.contains(.learner), method != .healthWatch {
+      return fail(connection, stream, method, EtcdError.notSupportedForLearner)
+    }
     let key = StreamKey(connection, stream)
     if let value = headers.first(.hasleader), value.elementsEqual("true".utf8) {
       if front.status.leader == nil {
@@ -397,7 +410,8 @@ final class ServerLoop: GRPCServerDelegate {
       case .events(let deliveries): for delivery in deliveries { deliver(delivery) }
       case .progress(let revision): progressed(reply.token, revision)
       case .failed(let error): failed(reply.token, error)
-      case .leaderChanged, .done: break
+      case .done: changed(reply.token)
+      case .leaderChanged: break
       }
     }
     flush()
@@ -422,6 +436,11 @@ final class ServerLoop: GRPCServerDelegate {
     case .readGroup(let group): answer(group, from: view, term)
     case .memberList:
       if let connection = call.connection { sendMembers(connection, call.stream, view, term) }
+    case .alarmList(let kind):
+      if let connection = call.connection {
+        let alarms = front.status.alarms.filter { kind == nil || $0.kind == kind }
+        sendAlarms(connection, call.stream, alarms)
+      }
     case .heldCall(let held):
       if let connection = call.connection { release(held, connection, call.stream) }
     case .heldStream(let stream): release(stream)

@@ -53,6 +53,10 @@ public enum ApplyError: UInt8, Error, Hashable, Sendable {
   case invalidAuthManagement
   /// "revision of auth store is old": users or roles changed since the client was let in
   case oldAuthRevision
+  /// "database space exceeded": the store takes nothing that makes it larger
+  case noSpace
+  /// "corrupt cluster": the store takes no writes at all
+  case corrupt
 }
 
 /// What one command gave, for the client that sent it.

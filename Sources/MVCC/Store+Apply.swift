@@ -62,6 +62,7 @@ extension Store {
   private func perform(
     _ command: Command, _ term: Term, _ wantsResults: Bool, _ effects: inout [LeaseEffect]
   ) throws(ApplyError) -> CommandResult.Body {
+    if !refusals.isEmpty, let error = refusal(of: command) { throw error }
     switch command.kind {
     case .put:
       let request: PutRequest = try decode(command.body)

@@ -59,6 +59,7 @@ extension Store {
   /// - Returns: whether something is left that can be done now.
   @discardableResult
   public func runMaintenance(budget: Int) -> Bool {
+    dropUnusedViews()
     let isCompacting = compactSlice(budget: budget)
     let freed = arena.reclaim(budget: budget)
     return isCompacting || (freed > 0 && arena.droppedCount > 0)

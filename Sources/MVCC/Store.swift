@@ -65,6 +65,8 @@ public final class Store {
 
   /// Published views that a reader may hold, oldest first; `arena` counts them in the same order.
   private var views: [PublishedRoot] = []
+  /// What the store refuses: set from the alarms, which stand in the log too.
+  public var refusals: Refusals = []
   /// Where physical compaction stands.
   var compaction = CompactionProgress()
 
@@ -100,13 +102,21 @@ public final class Store {
     if let newest = views.last, newest.appliedIndex == appliedIndex,
       newest.root.isSame(as: root)
     {
+      // Nothing new, but perhaps readers have left since.
+      dropUnusedViews()
       return StoreView(newest)
     }
     let published = PublishedRoot(
       root: root, auth: auth, arena: arena, stateHash: stateHash, appliedIndex: appliedIndex)
     arena.published(revision: root.revision)
     views.append(published)
+    dropUnusedViews()
+    _ = arena.reclaim(budget: Limits.reclaimedPerPublish)
+    return StoreView(published)
+  }
 
+  /// Notices which views no reader has any more. O(views in use).
+  func dropUnusedViews() {
     // A view to which only this array refers has no reader, and none can come by it any more. The
     // newest one stays: the caller is about to hand it out.
     var index = 0
@@ -118,8 +128,6 @@ public final class Store {
         index += 1
       }
     }
-    _ = arena.reclaim(budget: Limits.reclaimedPerPublish)
-    return StoreView(published)
   }
 
   /// The revision of the newest view, up to which events may be compacted physically.

@@ -23,6 +23,10 @@ struct PeerHello: Equatable {
   var from: NodeID
   var to: NodeID
 
+  /// A caller that is not in the cluster yet, and asks who is.
+  static let inquiry = PeerHello(cluster: 0, from: NodeID(0), to: NodeID(0))
+  var isInquiry: Bool { self == PeerHello.inquiry }
+
   func write(into buffer: inout ByteBuffer) {
     buffer.writeBytes(PeerHello.magic)
     buffer.writeInteger(PeerHello.version, endianness: .little)
@@ -62,6 +66,7 @@ struct PeerRefusal: Error, Equatable, CustomStringConvertible {
     case foreignCluster = 3
     case wrongMember = 4
     case unknownMember = 5
+    case removedMember = 6
   }
   var code: Code
   var reason: String
@@ -127,6 +132,10 @@ enum Limits {
   /// Bytes that a thread may write to a peer by itself. More would hold up the thread that runs the
   /// core for longer than the event loop's wake-up costs.
   static let directBytes = 32 << 10
+  /// How long a member that was removed is still spoken to, so that it hears of it.
+  static let removedGrace = TimeAmount.seconds(2)
+  /// Bytes of an answer about the members: some hundred for each of a few dozen.
+  static let rosterBytes: UInt32 = 1 << 20
   /// Time to connect and be accepted.
   static let connectTimeout = TimeAmount.seconds(2)
   /// Waits between attempts to reach a member that is down: doubling, with jitter.

@@ -18,8 +18,7 @@ final class PeerLink {
   /// The same connection, for threads other than the event loop's.
   let outlet: PeerOutlet
   private let settings: PeerNetwork.Settings
-  private let host: String
-  private let port: Int
+  let address: PeerAddress
   private let loop: any EventLoop
   private weak var receiver: (any PeerReceiver)?
   private let log: Logger
@@ -35,13 +34,12 @@ final class PeerLink {
   private var loggedFailure: String?
 
   init(
-    settings: PeerNetwork.Settings, peer: (id: NodeID, host: String, port: Int),
-    outlet: PeerOutlet, loop: any EventLoop, receiver: any PeerReceiver, log: Logger
+    settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, outlet: PeerOutlet,
+    loop: any EventLoop, receiver: any PeerReceiver, log: Logger
   ) {
-    id = peer.id
+    id = peer
     self.outlet = outlet
-    host = peer.host
-    port = peer.port
+    self.address = address
     self.settings = settings
     self.loop = loop
     self.receiver = receiver
@@ -79,8 +77,9 @@ final class PeerLink {
     guard case .idle = state else { return }
     state = .connecting
     let bound = NIOLoopBound(self, eventLoop: loop)
-    NIOThreadPool.singleton.runIfActive(eventLoop: loop) { [host, port] in
-      try PeerSocket.connect(host: host, port: port, timeout: Limits.connectTimeout)
+    NIOThreadPool.singleton.runIfActive(eventLoop: loop) { [address] in
+      try PeerSocket.connect(
+        host: address.host, port: address.port, timeout: Limits.connectTimeout)
     }.whenComplete { result in
       switch result {
       case .success(let descriptor): bound.value.adopt(descriptor)
@@ -95,7 +94,7 @@ final class PeerLink {
     let hello = PeerHello(cluster: settings.cluster, from: settings.member, to: id)
     let duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     duplicateDescriptor = duplicate >= 0 ? duplicate : nil
-    let (security, host, port) = (settings.security, host, port)
+    let (security, host, port) = (settings.security, address.host, address.port)
     ClientBootstrap(group: loop)
       .channelOption(.tcpOption(.tcp_nodelay), value: 1)
       .channelInitializer { channel in
@@ -130,9 +129,10 @@ final class PeerLink {
       loggedFailure = nil
       unwritten = 0
       buffer.clear()
-      log.info("connected to peer", metadata: ["peer": "\(id)", "address": "\(host):\(port)"])
-    case .refused(let reason):
+      log.info("connected to peer", metadata: ["peer": "\(id)", "address": "\(address)"])
+    case .refused(let code, let reason):
       failed("refused: \(reason)")
+      if code == PeerRefusal.Code.removedMember.rawValue { receiver?.removedFromCluster() }
     case .closed:
       let wasOpen = if case .open = state { true } else { false }
       failed("connection closed")
@@ -156,7 +156,7 @@ final class PeerLink {
       loggedFailure = reason
       log.warning(
         "no connection to peer; retrying",
-        metadata: ["peer": "\(id)", "address": "\(host):\(port)", "reason": "\(reason)"])
+        metadata: ["peer": "\(id)", "address": "\(address)", "reason": "\(reason)"])
     }
     let jitter = Int64.random(in: 0...(retryDelay.nanoseconds / 2))
     let bound = NIOLoopBound(self, eventLoop: loop)
@@ -172,7 +172,7 @@ final class PeerDialler: ChannelInboundHandler {
   typealias InboundIn = ByteBuffer
   enum Event {
     case accepted
-    case refused(String)
+    case refused(code: UInt8, String)
     case closed
   }
 
@@ -213,7 +213,7 @@ final class PeerDialler: ChannelInboundHandler {
       let reason = received.getString(at: received.readerIndex + 3, length: Int(length))
     else { return }
     answered = true
-    report(.refused(reason))
+    report(.refused(code: status, reason))
     context.close(promise: nil)
   }
 
@@ -233,14 +233,19 @@ final class PeerAcceptor: ChannelInboundHandler {
   typealias OutboundOut = ByteBuffer
 
   private let settings: PeerNetwork.Settings
+  private let directory: PeerDirectory
   private let receiver: any PeerReceiver
   private let log: Logger
   private var received: ByteBuffer?
   private var peer: NodeID?
   private var messages: [PeerMessage] = []
 
-  init(settings: PeerNetwork.Settings, receiver: any PeerReceiver, log: Logger) {
+  init(
+    settings: PeerNetwork.Settings, directory: PeerDirectory, receiver: any PeerReceiver,
+    log: Logger
+  ) {
     self.settings = settings
+    self.directory = directory
     self.receiver = receiver
     self.log = log
   }
@@ -255,6 +260,7 @@ final class PeerAcceptor: ChannelInboundHandler {
     do {
       if peer == nil {
         guard let hello = try PeerHello.read(from: &received!) else { return }
+        if hello.isInquiry { return answerInquiry(context) }
         try check(hello)
         peer = hello.from
         var answer = context.channel.allocator.buffer(capacity: 1)
@@ -279,6 +285,11 @@ final class PeerAcceptor: ChannelInboundHandler {
 
   func channelReadComplete(context: ChannelHandlerContext) {
     guard let peer, !messages.isEmpty else { return }
+    guard !directory.isRemoved(peer) else {
+      messages = []
+      context.close(promise: nil)
+      return
+    }
     receiver.receive(messages, from: peer)
     messages.removeAll(keepingCapacity: true)
   }
@@ -299,8 +310,27 @@ final class PeerAcceptor: ChannelInboundHandler {
       throw PeerRefusal(
         .wrongMember, "this is member \(settings.member), not \(hello.to); check the peer URLs")
     }
-    guard settings.peers.contains(where: { $0.id == hello.from }) else {
+    guard !directory.isRemoved(hello.from) else {
+      throw PeerRefusal(
+        .removedMember, "member \(hello.from) has been removed from this cluster")
+    }
+    guard directory.isMember(hello.from) else {
       throw PeerRefusal(.unknownMember, "member \(hello.from) is not in this cluster")
+    }
+  }
+
+  /// Tells a member that is about to join who there is, and hangs up.
+  private func answerInquiry(_ context: ChannelHandlerContext) {
+    received?.clear()
+    let roster = directory.roster.encode()
+    var answer = context.channel.allocator.buffer(capacity: 13 + roster.count)
+    answer.writeInteger(UInt8(0))
+    answer.writeInteger(settings.cluster, endianness: .little)
+    answer.writeInteger(UInt32(roster.count), endianness: .little)
+    answer.writeBytes(roster)
+    let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+    context.writeAndFlush(wrapOutboundOut(answer)).whenComplete { _ in
+      bound.value.close(promise: nil)
     }
   }
 

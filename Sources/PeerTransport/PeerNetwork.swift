@@ -33,31 +33,32 @@ public final class PeerNetwork: PeerSender {
     public var member: NodeID
     /// Where to listen, host and port.
     public var listen: [(host: String, port: Int)]
-    /// The other members and where they listen.
-    public var peers: [(id: NodeID, host: String, port: Int)]
+    /// All members at the start, this one included, and where they listen.
+    public var roster: ClusterRoster
     /// Nil for connections in the clear.
     public var security: Security?
     public init(
-      cluster: UInt64, member: NodeID, listen: [(host: String, port: Int)],
-      peers: [(id: NodeID, host: String, port: Int)], security: Security? = nil
+      cluster: UInt64, member: NodeID, listen: [(host: String, port: Int)], roster: ClusterRoster,
+      security: Security? = nil
     ) {
       self.security = security
       self.cluster = cluster
       self.member = member
       self.listen = listen
-      self.peers = peers
+      self.roster = roster
     }
   }
 
   private let settings: Settings
+  private let directory: PeerDirectory
   private let log: Logger
   private let loop: any EventLoop
   /// The group made for `loop`; nil where the loop is somebody else's.
   private let ownGroup: MultiThreadedEventLoopGroup?
   /// Touched on `loop` only.
   private let peers: NIOLoopBound<Peers>
-  /// The ways out, by position in `settings.peers`.
-  private let outlets: [(id: NodeID, outlet: PeerOutlet)]
+  /// The ways out to the members there are now.
+  private let outlets = Mutex<[(id: NodeID, outlet: PeerOutlet)]>([])
   private let listeners = Mutex<[any Channel]>([])
 
   private final class Peers {
@@ -68,8 +69,8 @@ public final class PeerNetwork: PeerSender {
   /// - Parameter eventLoop: the loop to use, which must outlive the network; nil makes one.
   public init(settings: Settings, eventLoop: (any EventLoop)? = nil, log: Logger) {
     self.settings = settings
+    directory = PeerDirectory(settings.roster)
     self.log = log
-    outlets = settings.peers.map { ($0.id, PeerOutlet()) }
     ownGroup = eventLoop == nil ? MultiThreadedEventLoopGroup(numberOfThreads: 1) : nil
     let loop = eventLoop ?? ownGroup!.next()
     self.loop = loop
@@ -81,6 +82,7 @@ public final class PeerNetwork: PeerSender {
   /// - Throws: an error that names the address, if it can't be bound.
   public func start(receiver: any PeerReceiver) async throws {
     let settings = settings
+    let directory = directory
     let log = log
     for address in settings.listen {
       let bootstrap = ServerBootstrap(group: loop)
@@ -90,7 +92,8 @@ public final class PeerNetwork: PeerSender {
           channel.eventLoop.makeCompletedFuture {
             _ = try settings.security?.accepted(channel, address.host, address.port)
             try channel.pipeline.syncOperations.addHandler(
-              PeerAcceptor(settings: settings, receiver: receiver, log: log))
+              PeerAcceptor(
+                settings: settings, directory: directory, receiver: receiver, log: log))
           }
         }
       do {
@@ -101,19 +104,58 @@ public final class PeerNetwork: PeerSender {
           "cannot listen for peers on \(address.host):\(address.port): \(error)")
       }
     }
-    try await loop.submit { [peers, loop, outlets] in
+    try await loop.submit { [self] in
       peers.value.receiver = receiver
-      peers.value.links = zip(settings.peers, outlets).map { peer, way in
-        PeerLink(
-          settings: settings, peer: peer, outlet: way.outlet, loop: loop, receiver: receiver,
-          log: log)
-      }
-      for link in peers.value.links { link.connect() }
+      adopt(settings.roster)
     }.get()
   }
 
+  public func update(_ roster: ClusterRoster) {
+    directory.update(roster)
+    loop.execute { [self] in adopt(roster) }
+  }
+
+  /// Dials the members that are new or have moved, and lets go of those that have left. On the loop.
+  private func adopt(_ roster: ClusterRoster) {
+    guard let receiver = peers.value.receiver else { return }
+    var kept: [PeerLink] = []
+    for member in roster.members where member.id != settings.member {
+      guard let address = member.peerURLs.lazy.compactMap(PeerAddress.init).first else { continue }
+      if let link = peers.value.links.first(where: { $0.id == member.id && $0.address == address })
+      {
+        kept.append(link)
+        continue
+      }
+      let link = PeerLink(
+        settings: settings, peer: member.id, address: address, outlet: PeerOutlet(), loop: loop,
+        receiver: receiver, log: log)
+      kept.append(link)
+      link.connect()
+    }
+    for link in peers.value.links where !kept.contains(where: { $0 === link }) {
+      if roster.members.contains(where: { $0.id == link.id }) {
+        link.stop()
+      } else {
+        // It should still hear that it was removed.
+        kept.append(link)
+        let bound = NIOLoopBound((self, link), eventLoop: loop)
+        loop.scheduleTask(in: Limits.removedGrace) {
+          let (network, link) = bound.value
+          link.stop()
+          network.keep(network.peers.value.links.filter { $0 !== link })
+        }
+      }
+    }
+    keep(kept)
+  }
+
+  private func keep(_ links: [PeerLink]) {
+    peers.value.links = links
+    outlets.withLock { $0 = links.map { ($0.id, $0.outlet) } }
+  }
+
   public func send(_ messages: [(to: NodeID, message: PeerMessage)]) {
-    for (id, outlet) in outlets {
+    for (id, outlet) in outlets.withLock({ $0 }) {
       let own = messages.lazy.filter { $0.to == id }.map(\.message)
       if own.isEmpty { continue }
       switch outlet.send(own) {

@@ -117,7 +117,9 @@ extension PeerMessage {
       return append.entries.reduce(0) { $0 + $1.payload.count }
     case .forward(let payload): return payload.count
     case .snapshotChunk(let chunk): return chunk.bytes.count
-    case .forwardRefused, .leaseQuery, .leaseAnswer, .snapshotProgress: return 0
+    case .forwardRefused, .leaseQuery, .leaseAnswer, .snapshotProgress, .clusterRequest,
+      .clusterAnswer:
+      return 0
     }
   }
 }

@@ -51,7 +51,7 @@ struct StoreCommand: AsyncParsableCommand {
   @Option(help: "All members when the cluster starts: NAME=URL, separated by commas.")
   var initialCluster: String?
 
-  @Option(help: "'new' for a cluster that starts. ('existing', joining one, is not supported yet.)")
+  @Option(help: "'new' for a cluster that starts, 'existing' to join one that runs.")
   var initialClusterState = "new"
 
   @Option(help: "Tells clusters apart that are started with the same URLs.")
@@ -69,7 +69,9 @@ struct StoreCommand: AsyncParsableCommand {
   @Option(help: "debug, info, warn, error, panic or fatal.")
   var logLevel = "info"
 
-  @Option(help: "Bytes of state after which writes are refused (0: 2 GiB, as in etcd).")
+  @Option(
+    help: "Bytes of state after which writes are refused (0: 2 GiB, as in etcd; below 0: no bound)."
+  )
   var quotaBackendBytes: Int64 = 0
 
   @Option(help: "The largest request taken from a client, in bytes.")

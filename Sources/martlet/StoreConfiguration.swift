@@ -19,7 +19,8 @@ struct StoreConfiguration: Sendable {
   var clusterToken: String
   var replica: ReplicaSettings
   var logLevel: Logger.Level
-  var quotaBytes: UInt64
+  /// Whether the member joins a cluster that runs already.
+  var joinsExisting: Bool
   var maxRequestBytes: Int
   var maxTransactionOperations: Int
   var security: StoreSecurity
@@ -51,13 +52,11 @@ struct StoreConfiguration: Sendable {
         "--initial-cluster has \(own.urls.map(\.url).joined(separator: ",")) for \(flags.name), but "
           + "--initial-advertise-peer-urls is \(flags.initialAdvertisePeerUrls); they must agree")
     }
-    guard flags.initialClusterState == "new" else {
+    guard ["new", "existing"].contains(flags.initialClusterState) else {
       throw UsageFailure(
-        flags.initialClusterState == "existing"
-          ? "--initial-cluster-state existing: joining a running cluster is not supported yet"
-          : "--initial-cluster-state must be 'new' or 'existing', not '\(flags.initialClusterState)'"
-      )
+        "--initial-cluster-state must be 'new' or 'existing', not '\(flags.initialClusterState)'")
     }
+    joinsExisting = flags.initialClusterState == "existing"
     let heartbeat = flags.heartbeatInterval
     let election = flags.electionTimeout
     guard heartbeat >= 1, heartbeat <= 60_000 else {
@@ -83,10 +82,9 @@ struct StoreConfiguration: Sendable {
         "--log-level must be debug, info, warn, error, panic or fatal, not '\(flags.logLevel)'")
     }
     logLevel = level
-    guard flags.quotaBackendBytes >= 0 else {
-      throw UsageFailure("--quota-backend-bytes must not be negative")
-    }
-    quotaBytes = flags.quotaBackendBytes == 0 ? 2 << 30 : UInt64(flags.quotaBackendBytes)
+    // As in etcd: zero is the default, less than zero none at all.
+    replica.quotaBytes =
+      flags.quotaBackendBytes == 0 ? 2 << 30 : UInt64(exactly: flags.quotaBackendBytes)
     guard flags.maxRequestBytes > 0, flags.maxRequestBytes <= 128 << 20 else {
       throw UsageFailure("--max-request-bytes must be 1 to 134217728")
     }
@@ -99,6 +97,9 @@ struct StoreConfiguration: Sendable {
     try security.check(
       clientURLs: listenClients, peerURLs: listenPeers + initialCluster.flatMap(\.urls))
   }
+
+  /// This member's peer URLs, as the cluster knows them.
+  var ownPeerURLs: [String] { initialCluster.first { $0.name == name }!.urls.map(\.url) }
 
   private static let logLevels: [String: Logger.Level] = [
     "debug": .debug, "info": .info, "warn": .warning, "error": .error, "panic": .critical,

@@ -27,6 +27,14 @@ enum StoreFlags {
     var result = ["store"]
     var given: Set<String> = []
     for argument in arguments.dropFirst() {
+      if argument.first == "-", Int64(argument) != nil, let flag = result.last,
+        flag.hasPrefix("--"),
+        !flag.contains("=")
+      {
+        // A negative number is a value, which the argument parser takes only behind '='.
+        result[result.count - 1] = "\(flag)=\(argument)"
+        continue
+      }
       guard argument.hasPrefix("-"), argument.count > 2 else {
         result.append(argument)
         continue

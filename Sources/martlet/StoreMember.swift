@@ -26,12 +26,15 @@ struct StoreMember {
 
   /// Runs until SIGTERM or SIGINT.
   func run() async throws {
-    let founders = StoreIdentity.members(of: configuration)
-    let identity = ClusterIdentity(
-      cluster: StoreIdentity.clusterID(members: founders.map(\.id)),
-      member: StoreIdentity.memberID(
-        peerURLs: ownPeerURLs, token: configuration.clusterToken))
-    let (recovered, disk) = try open(identity, founders)
+    try refuseForeignData()
+    let tls = try StoreTLS(configuration, log: log)
+    let origin = try await StoreOrigin.find(for: configuration, security: tls.peerSecurity)
+    let identity = origin.identity
+    let (recovered, disk) = try open(origin)
+    let roster = recovered.roster
+    guard !roster.removed.contains(identity.member) else {
+      throw StartFailure("\(ReplicaFailure.removed)")
+    }
     log.info(
       recovered.isNew ? "starting a new member" : "starting from the data directory",
       metadata: [
@@ -49,13 +52,11 @@ struct StoreMember {
     // On two cores the loop of the clients serves the members as well: a reply to a lone client is then
     // written by the thread that read the acknowledgement, and more threads would not run at once anyway.
     let peerLoop = System.coreCount <= 2 ? group.next() : nil
-    let tls = try StoreTLS(configuration, log: log)
     let network = PeerNetwork(
       settings: PeerNetwork.Settings(
         cluster: identity.cluster, member: identity.member,
         listen: configuration.listenPeers.map { ($0.host, $0.port) },
-        peers: try otherMembers(founders), security: tls.peerSecurity), eventLoop: peerLoop,
-      log: log)
+        roster: roster, security: tls.peerSecurity), eventLoop: peerLoop, log: log)
     var random = SystemRandomNumberGenerator()
     // Proposals of this life must not be taken for those of an earlier one, whose entries may still be
     // in the log: the seconds since 1970 in the upper bits tell them apart.
@@ -93,47 +94,50 @@ struct StoreMember {
     }
 
     let failure = await waitForEnd(failed.stream)
-    if let failure { log.critical("stopping: \(failure)") } else { log.info("stopping") }
+    let wasRemoved = failure?.description == ReplicaFailure.removed.description
+    if wasRemoved {
+      log.warning("stopping: \(failure!)")
+    } else if let failure {
+      log.critical("stopping: \(failure)")
+    } else {
+      log.info("stopping")
+    }
+    if failure == nil { await handOverLeadership(replica) }
     await server.shutdown()
     await network.stop()
     replica.stop()
-    if failure != nil { throw StartFailure("the member stopped: \(failure!)") }
+    // An operator took it out: nothing is wrong with it.
+    if failure != nil, !wasRemoved { throw StartFailure("the member stopped: \(failure!)") }
+  }
+
+  /// Lets another member take over before this one falls silent: nobody then waits for an election.
+  private func handOverLeadership(_ replica: ReplicaService) async {
+    guard replica.status.role == .leader, replica.status.members.count > 1 else { return }
+    replica.handOverLeadership()
+    let end = ContinuousClock.now + configuration.replica.electionTimeout
+    while replica.status.role == .leader || replica.status.leader == nil, ContinuousClock.now < end {
+      try? await Task.sleep(for: .milliseconds(5))
+    }
   }
 
   /// Event loops beyond which more threads only add wake-ups.
   private static let mostEventLoops = 4
 
-  private var ownPeerURLs: [String] {
-    configuration.initialCluster.first { $0.name == configuration.name }!.urls.map(\.url)
-  }
-
-  private func open(
-    _ identity: ClusterIdentity, _ founders: [ClusterMember]
-  ) throws -> (RecoveredReplica, ReplicaDisk) {
+  private func refuseForeignData() throws {
     guard access("\(configuration.dataDirectory)/member/wal", F_OK) != 0 else {
       throw StartFailure(
         "the data directory \(configuration.dataDirectory) holds etcd's data (\"member\"), whose files "
           + "are not ours: give this member a --data-dir of its own")
     }
-    do {
-      return try RecoveredReplica.open(
-        directory: configuration.dataDirectory, identity: identity, founders: founders,
-        fileSystem: LinuxFileSystem())
-    } catch {
-      throw StartFailure("\(error)")
-    }
   }
 
-  private func otherMembers(
-    _ founders: [ClusterMember]
-  ) throws -> [(id: NodeID, host: String, port: Int)] {
-    try configuration.initialCluster.filter { $0.name != configuration.name }.map { member in
-      let id = StoreIdentity.memberID(
-        peerURLs: member.urls.map(\.url), token: configuration.clusterToken)
-      guard let url = member.urls.first else {
-        throw UsageFailure("--initial-cluster has no URL for \(member.name)")
-      }
-      return (id, url.host, url.port)
+  private func open(_ origin: StoreOrigin) throws -> (RecoveredReplica, ReplicaDisk) {
+    do {
+      return try RecoveredReplica.open(
+        directory: configuration.dataDirectory, identity: origin.identity,
+        founders: origin.members, isJoining: origin.isJoining, fileSystem: LinuxFileSystem())
+    } catch {
+      throw StartFailure("\(error)")
     }
   }
 

@@ -17,6 +17,8 @@ final class SynchronousFront: ReplicaFront {
     var view: StoreView
     var leases: [LeaseID: Int64] = [:]
     var hasLeader = true
+    var alarms: [Alarm] = []
+    var restrictions: Restrictions = []
 
     init() { view = store.publish() }
   }
@@ -38,6 +40,7 @@ final class SynchronousFront: ReplicaFront {
       status.leader = state.hasLeader ? identity.member : nil
       status.appliedIndex = state.index
       status.commitIndex = state.index
+      status.alarms = state.alarms
       status.stateBytes = UInt64(state.store.allocatedBytes)
       status.members = [
         ClusterMember(
@@ -130,4 +133,20 @@ final class SynchronousFront: ReplicaFront {
   }
 
   func transferLeadership(to member: NodeID) {}
+
+  var restrictions: Restrictions { state.withLock { $0.restrictions } }
+
+  func restrict(_ restrictions: Restrictions) { state.withLock { $0.restrictions = restrictions } }
+
+  /// Knows alarms; of its members, which never change, it refuses everything.
+  func change(_ command: ClusterCommand, token: UInt64, sink: any ReplySink) {
+    guard case .setAlarm(let alarm, let isActive, _) = command else {
+      return sink.deliver([Reply(token: token, outcome: .failed(.notEnoughStartedMembers))])
+    }
+    state.withLock { state in
+      state.alarms.removeAll { $0 == alarm }
+      if isActive { state.alarms.append(alarm) }
+    }
+    sink.deliver([Reply(token: token, outcome: .done)])
+  }
 }

@@ -22,20 +22,28 @@ import Testing
       received.withLock { $0 += messages }
     }
     func connectionLost(to peer: NodeID) { lost.withLock { $0 += 1 } }
+    let removed = Mutex(false)
+    func removedFromCluster() { removed.withLock { $0 = true } }
   }
 
   struct Pair {
     var networks: [PeerNetwork] = []
     var receivers: [Receiver] = []
+    var roster = ClusterRoster(members: [])
 
     static func start() async throws -> Pair {
       var pair = Pair()
       let ports = try [Loopback.freePort(), Loopback.freePort()]
+      pair.roster.members = ports.enumerated().map { index, port in
+        ClusterMember(
+          id: NodeID(UInt64(index + 1)), name: "m\(index)",
+          peerURLs: ["http://127.0.0.1:\(port)"], clientURLs: [])
+      }
       for own in 0..<2 {
         let network = PeerNetwork(
           settings: PeerNetwork.Settings(
             cluster: 7, member: NodeID(UInt64(own + 1)), listen: [("127.0.0.1", Int(ports[own]))],
-            peers: [(NodeID(UInt64(2 - own)), "127.0.0.1", Int(ports[1 - own]))]),
+            roster: pair.roster),
           log: Logger(label: "test"))
         let receiver = Receiver()
         pair.networks.append(network)
@@ -66,7 +74,8 @@ import Testing
     for number in 0..<2_000 {
       // One in ten is too large for the direct way, and what follows must not overtake it.
       let size = number % 10 == 9 ? 200_000 : Int(random.next() % 300)
-      let message = PeerMessage.forward(payload: [UInt8](repeating: UInt8(number % 251), count: size))
+      let message = PeerMessage.forward(
+        payload: [UInt8](repeating: UInt8(number % 251), count: size))
       sent.append(message)
       pair.networks[0].send([(to: NodeID(2), message: message)])
       if number % 50 == 49 { try await Task.sleep(for: .milliseconds(5)) }
@@ -84,7 +93,8 @@ import Testing
     pair.receivers[1].delay.withLock { $0 = .milliseconds(20) }
     var sent: [PeerMessage] = []
     for number in 0..<1_000 {
-      let message = PeerMessage.forward(payload: [UInt8](repeating: UInt8(number % 251), count: 20_000))
+      let message = PeerMessage.forward(
+        payload: [UInt8](repeating: UInt8(number % 251), count: 20_000))
       sent.append(message)
       pair.networks[0].send([(to: NodeID(2), message: message)])
     }
@@ -105,6 +115,45 @@ import Testing
       try await Task.sleep(for: .milliseconds(5))
     }
     await pair.networks[0].stop()
+  }
+
+  /// One that the roster no longer names is neither heard nor left in the dark.
+  @Test(.timeLimit(.minutes(1))) func aRemovedMemberIsToldSo() async throws {
+    let pair = try await Pair.start()
+    try await pair.awaitConnection()
+    let roster = ClusterRoster(members: [pair.roster.members[1]], removed: [NodeID(1)])
+    pair.networks[1].update(roster)
+    while !pair.receivers[0].removed.withLock({ $0 }) {
+      pair.networks[0].send([(to: NodeID(2), message: .forwardRefused(firstSequence: 1))])
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    #expect(pair.receivers[1].received.withLock { $0.isEmpty })
+    await pair.stop()
+  }
+
+  /// A member that the roster names from now on, or names at another address, is dialled there.
+  @Test(.timeLimit(.minutes(1))) func membersAreDialledWhereTheRosterSays() async throws {
+    let pair = try await Pair.start()
+    try await pair.awaitConnection()
+    var roster = pair.roster
+    roster.members[1].peerURLs = ["http://127.0.0.1:\(try Loopback.freePort())"]
+    pair.networks[0].update(roster)
+    try await Task.sleep(for: .milliseconds(100))
+    pair.networks[0].send([(to: NodeID(2), message: .forwardRefused(firstSequence: 1))])
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(pair.receivers[1].received.withLock { $0.isEmpty })
+    pair.networks[0].update(pair.roster)
+    try await pair.awaitConnection()
+    await pair.stop()
+  }
+
+  @Test func whoeverJoinsLearnsWhoThereIs() async throws {
+    let pair = try await Pair.start()
+    let nobody = "http://127.0.0.1:\(try Loopback.freePort())"
+    let answer = try await PeerInquiry.ask([nobody] + pair.roster.members[0].peerURLs)
+    #expect(answer.cluster == 7 && answer.roster == pair.roster)
+    await #expect(throws: PeerNetworkError.self) { try await PeerInquiry.ask([nobody]) }
+    await pair.stop()
   }
 
   @Test func aMessageTooMuchForTheSocketIsCutWhereItWasFull() throws {

@@ -23,6 +23,9 @@ import Testing
         term: Term(7), index: LogIndex(100), snapshotTerm: Term(6), offset: 1 << 20,
         fileBytes: 3 << 20, fileChecksum: 0xDEAD_BEEF, bytes: [5, 5, 5])),
     .snapshotProgress(index: LogIndex(100), offset: 2 << 20, accepted: true),
+    .clusterRequest(id: 7, command: ClusterCommand.promoteMember(NodeID(3)).encode()),
+    .clusterAnswer(id: 7, .accepted(index: LogIndex(12), term: Term(3))),
+    .clusterAnswer(id: 8, .refused(.memberNotFound)),
   ]
 
   @Test(arguments: messages)

@@ -1,16 +1,44 @@
 import Primitives
+import Raft
 
-/// What the cluster agrees on about itself: its members' attributes.
+/// What the cluster agrees on about itself: its members' attributes, and its alarms.
 ///
 /// Replicated like keys, through the log, but kept apart from them: clients can't write it, and it costs
-/// no revision. Which members vote is Raft's configuration, not this.
+/// no revision. Which members vote is Raft's configuration, not this: a member that was added as a voter
+/// is one here at once, and one in Raft when it has caught up.
+///
+/// Applying a command never fails. What can be wrong with one is checked by the leader before it
+/// proposes it, and what is wrong nevertheless changes nothing, on any member.
 struct ClusterState: Sendable, Equatable {
   /// Sorted by id, so that every member encodes the same bytes.
   private(set) var members: [ClusterMember]
+  /// The members that were removed last, oldest first: their ids are never used again, and they are told
+  /// why nobody speaks with them.
+  private(set) var removed: [NodeID] = []
+  /// Sorted by member.
+  private(set) var alarms: [RaisedAlarm] = []
+
+  struct RaisedAlarm: Sendable, Equatable {
+    var alarm: Alarm
+    /// The member raised it by itself and will clear it by itself.
+    var isAutomatic: Bool
+  }
+
+  /// How many removed members are remembered: far more than ever try to come back.
+  static let rememberedRemovals = 1_024
 
   init(members: [ClusterMember]) {
     self.members = members.sorted { $0.id < $1.id }
   }
+
+  func member(_ id: NodeID) -> ClusterMember? { members.first { $0.id == id } }
+
+  /// Takes over who was removed.
+  mutating func forget(_ removed: [NodeID]) { self.removed = removed }
+
+  func has(_ kind: Alarm.Kind) -> Bool { alarms.contains { $0.alarm.kind == kind } }
+
+  func raised(_ alarm: Alarm) -> RaisedAlarm? { alarms.first { $0.alarm == alarm } }
 
   mutating func apply(_ command: ClusterCommand) {
     switch command {
@@ -18,56 +46,50 @@ struct ClusterState: Sendable, Equatable {
       guard let position = members.firstIndex(where: { $0.id == id }) else { return }
       members[position].name = name
       members[position].clientURLs = clientURLs
+    case .setAlarm(let alarm, let isActive, let isAutomatic):
+      set(alarm, isActive: isActive, isAutomatic: isAutomatic)
+    case .addMember(let new):
+      guard member(new.id) == nil, !removed.contains(new.id) else { return }
+      members.insert(new, at: members.firstIndex { $0.id > new.id } ?? members.count)
+    case .removeMember(let id):
+      guard let position = members.firstIndex(where: { $0.id == id }) else { return }
+      members.remove(at: position)
+      alarms.removeAll { $0.alarm.member == id }
+      if removed.count == ClusterState.rememberedRemovals { removed.removeFirst() }
+      removed.append(id)
+    case .updateMember(let id, let peerURLs):
+      guard let position = members.firstIndex(where: { $0.id == id }) else { return }
+      members[position].peerURLs = peerURLs
+    case .promoteMember(let id):
+      guard let position = members.firstIndex(where: { $0.id == id }) else { return }
+      members[position].isLearner = false
     }
   }
-}
 
-/// A change of `ClusterState`, as it stands in a log entry whose first byte is `ClusterCommand.marker`.
-enum ClusterCommand: Sendable, Equatable {
-  /// A member tells its name and where clients reach it, at each start.
-  case publish(id: NodeID, name: String, clientURLs: [String])
-
-  /// Tells these entries from `CommandBatch`es, whose first byte is their format version, 1.
-  static let marker: UInt8 = 2
-
-  private enum Kind: UInt8 {
-    case publish = 1
-  }
-
-  func encode() -> [UInt8] {
-    var bytes: [UInt8] = [ClusterCommand.marker]
-    switch self {
-    case .publish(let id, let name, let clientURLs):
-      bytes.append(Kind.publish.rawValue)
-      bytes.append(littleEndian: id.rawValue)
-      bytes.append(string: name)
-      bytes.append(strings: clientURLs)
+  private mutating func set(_ alarm: Alarm, isActive: Bool, isAutomatic: Bool) {
+    guard isActive else {
+      alarms.removeAll { raised in
+        raised.alarm.kind == alarm.kind
+          && (alarm.member.rawValue == 0 || raised.alarm.member == alarm.member)
+          // What an operator raised, only an operator clears.
+          && (!isAutomatic || raised.isAutomatic)
+      }
+      return
     }
-    return bytes
-  }
-
-  /// Reads a command; nil for one that this version doesn't know, which every member ignores alike.
-  static func decode(_ payload: UnsafeRawBufferPointer) -> ClusterCommand? {
-    var reader = ByteReader(payload)
-    guard let marker: UInt8 = try? reader.read(), marker == ClusterCommand.marker,
-      let kind: UInt8 = try? reader.read()
-    else { return nil }
-    switch Kind(rawValue: kind) {
-    case .publish:
-      guard let id: UInt64 = try? reader.read(), let name = try? reader.readString(),
-        let clientURLs = try? reader.readStrings(), reader.isAtEnd
-      else { return nil }
-      return .publish(id: NodeID(id), name: name, clientURLs: clientURLs)
-    case nil:
-      return nil
+    if let position = alarms.firstIndex(where: { $0.alarm == alarm }) {
+      if !isAutomatic { alarms[position].isAutomatic = false }
+      return
     }
+    alarms.insert(
+      RaisedAlarm(alarm: alarm, isAutomatic: isAutomatic),
+      at: alarms.firstIndex { $0.alarm > alarm } ?? alarms.count)
   }
 }
 
 extension ClusterState {
   /// The section of a snapshot that holds the members.
   func encode() -> [UInt8] {
-    var bytes: [UInt8] = [1]
+    var bytes: [UInt8] = [2]
     bytes.append(varint: UInt64(members.count))
     for member in members {
       bytes.append(littleEndian: member.id.rawValue)
@@ -76,13 +98,21 @@ extension ClusterState {
       bytes.append(strings: member.clientURLs)
       bytes.append(member.isLearner ? 1 : 0)
     }
+    bytes.append(varint: UInt64(removed.count))
+    for id in removed { bytes.append(littleEndian: id.rawValue) }
+    bytes.append(varint: UInt64(alarms.count))
+    for raised in alarms {
+      bytes.append(littleEndian: raised.alarm.member.rawValue)
+      bytes.append(raised.alarm.kind.rawValue)
+      bytes.append(raised.isAutomatic ? 1 : 0)
+    }
     return bytes
   }
 
   init(decoding bytes: UnsafeRawBufferPointer) throws(ByteReaderError) {
     var reader = ByteReader(bytes)
     let version: UInt8 = try reader.read()
-    guard version == 1 else { throw ByteReaderError(.outOfRange, offset: 0) }
+    guard version == 1 || version == 2 else { throw ByteReaderError(.outOfRange, offset: 0) }
     var members: [ClusterMember] = []
     for _ in 0..<(try reader.readCount()) {
       let id: UInt64 = try reader.read()
@@ -92,36 +122,47 @@ extension ClusterState {
           clientURLs: try reader.readStrings(), isLearner: try reader.read(UInt8.self) != 0))
     }
     self.init(members: members)
+    // The first version knew neither.
+    if version == 1 { return }
+    for _ in 0..<(try reader.readCount()) { removed.append(NodeID(try reader.read())) }
+    for _ in 0..<(try reader.readCount()) {
+      let member = NodeID(try reader.read())
+      guard let kind = Alarm.Kind(rawValue: try reader.read()) else {
+        throw ByteReaderError(.outOfRange, offset: reader.offset)
+      }
+      let isAutomatic = try reader.read(UInt8.self) != 0
+      alarms.append(RaisedAlarm(alarm: Alarm(kind, member: member), isAutomatic: isAutomatic))
+    }
   }
 }
 
-extension [UInt8] {
-  fileprivate mutating func append(string: String) {
-    append(varint: UInt64(string.utf8.count))
-    append(contentsOf: string.utf8)
-  }
-
-  fileprivate mutating func append(strings: [String]) {
-    append(varint: UInt64(strings.count))
-    for string in strings { append(string: string) }
+extension ClusterCommand {
+  /// The command in a log entry: as such, or as the context of a change of Raft's membership.
+  static func carried(by entry: Entry) -> ClusterCommand? {
+    switch entry.kind {
+    case .normal:
+      guard entry.payload.first == marker else { return nil }
+      return entry.payload.withUnsafeBytes { decode($0) }
+    case .membership:
+      guard let change = try? MembershipEntry.decode(entry.payload), !change.context.isEmpty else {
+        return nil
+      }
+      return change.context.withUnsafeBytes { decode($0) }
+    }
   }
 }
 
-extension ByteReader {
-  fileprivate mutating func readString() throws(ByteReaderError) -> String {
-    String(decoding: try readLengthPrefixed(), as: UTF8.self)
+extension ClusterRoster {
+  /// The form in which a member tells who there is to one that joins: as in snapshots.
+  public func encode() -> [UInt8] {
+    var state = ClusterState(members: members)
+    state.forget(removed)
+    return state.encode()
   }
 
-  /// A count of things of at least one byte each, so that no count can ask for more than there is.
-  fileprivate mutating func readCount() throws(ByteReaderError) -> Int {
-    let count = try readVarint()
-    guard count <= UInt64(remaining) else { throw ByteReaderError(.outOfRange, offset: offset) }
-    return Int(count)
-  }
-
-  fileprivate mutating func readStrings() throws(ByteReaderError) -> [String] {
-    var strings: [String] = []
-    for _ in 0..<(try readCount()) { strings.append(try readString()) }
-    return strings
+  /// - Throws: `ByteReaderError` for bytes that are no roster.
+  public init(decoding bytes: UnsafeRawBufferPointer) throws(ByteReaderError) {
+    let state = try ClusterState(decoding: bytes)
+    self.init(members: state.members, removed: state.removed)
   }
 }

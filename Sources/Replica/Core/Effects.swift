@@ -17,6 +17,8 @@ public struct Effects: Sendable {
   public var log: DiskJob?
   /// 5. Disk work that nothing waits for: preparing segments, reading old entries, snapshot pieces.
   public var background: [BackgroundTask] = []
+  /// Who takes part has changed: the transport must know.
+  public var members: ClusterRoster?
   /// What an operator should read in the log.
   public var warnings: [String] = []
   /// The leader is another one now, or unknown.
@@ -24,7 +26,7 @@ public struct Effects: Sendable {
 
   public var isEmpty: Bool {
     published == nil && deliveries.isEmpty && sends.isEmpty && log == nil && background.isEmpty
-      && warnings.isEmpty && auth.isEmpty
+      && warnings.isEmpty && auth.isEmpty && members == nil
   }
 
   mutating func deliver(_ reply: Reply, to sink: any ReplySink) {

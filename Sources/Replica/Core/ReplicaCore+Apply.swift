@@ -9,17 +9,17 @@ extension ReplicaCore {
     hasApplied = true
     switch entry.kind {
     case .membership:
-      break  // Raft acts on it when it is appended.
+      // Raft acts on it when it is appended.
+      if let command = ClusterCommand.carried(by: entry) { applyChange(command) }
     case .normal:
       if entry.payload.first == ClusterCommand.marker {
-        if let command = entry.payload.withUnsafeBytes({ ClusterCommand.decode($0) }) {
-          cluster.apply(command)
-        }
+        if let command = ClusterCommand.carried(by: entry) { applyChange(command) }
       } else if !entry.payload.isEmpty {
         applyCommands(entry)
       }
     }
     raft.applied(through: entry.index)
+    changesApplied(at: entry.index, term: entry.term)
     if role == .leader, !leadsWithAppliedTerm, entry.term == raft.term {
       leadsWithAppliedTerm = true
       startLeases()

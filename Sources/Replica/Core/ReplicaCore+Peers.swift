@@ -5,6 +5,7 @@ extension ReplicaCore {
   /// Takes a message of another member.
   public mutating func receive(_ message: PeerMessage, from peer: NodeID) {
     guard failure == nil else { return }
+    lastHeard[peer] = now
     switch message {
     case .raft(let message):
       // A connection speaks for one member; a message that claims another sender is dropped.
@@ -18,11 +19,22 @@ extension ReplicaCore {
       receiveLeaseQuery(id: id, lease: lease, renew: renew, from: peer)
     case .leaseAnswer(let id, let time):
       if peer == leader { leaseQueries.answer(id, time, into: &effects) }
+    case .clusterRequest(let id, let command):
+      receiveClusterRequest(id: id, command: command, from: peer)
+    case .clusterAnswer(let id, let answer):
+      receiveClusterAnswer(id: id, answer)
     case .snapshotChunk(let chunk):
       receiveSnapshotChunk(chunk, from: peer)
     case .snapshotProgress(let index, let offset, let accepted):
       receiveSnapshotProgress(index: index, offset: offset, accepted: accepted, from: peer)
     }
+  }
+
+  /// Hands leadership to the connected voter that has come farthest, if this member leads and there is one.
+  public mutating func handOverLeadership() {
+    let best = raft.peerStatus.filter { $0.isVoter && isConnected($0.id) }
+      .max { $0.match < $1.match }
+    if role == .leader, let best { raft.transferLeadership(to: best.id) }
   }
 
   public mutating func transferLeadership(to target: NodeID) {

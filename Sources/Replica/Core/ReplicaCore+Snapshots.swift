@@ -181,6 +181,8 @@ extension ReplicaCore {
     // What the skipped entries said about logins is unknown; clients log in again.
     effects.auth.append(.allInvalidated)
     cluster = loaded.cluster
+    store.refusals = cluster.refusals
+    membersChanged()
     snapshots.installed(loaded.summary)
     if raft.firstIndex > metadata.index {
       // Raft gave its log up: what the disk holds is another history's, or leaves a gap.

@@ -86,6 +86,17 @@ public struct ReplicaCore {
   var nextLeaseCheckpoint = Instant.origin
   var publishAttributesAt: Instant?
 
+  // MARK: Members and alarms
+
+  var changes = ClusterChanges()
+  /// The newest change that this member proposed as leader.
+  var lastChange = LogIndex.zero
+  /// When each other member was last heard of.
+  var lastHeard: [NodeID: Instant] = [:]
+  var nextAlarmCheck = Instant.origin
+  /// When this member learned that it was removed.
+  var removedAt: Instant?
+
   // MARK: What goes out
 
   var effects = Effects()
@@ -114,6 +125,7 @@ public struct ReplicaCore {
     view = store.publish()
     self.store = store
     cluster = recovered.cluster
+    store.refusals = recovered.cluster.refusals
     snapshots = SnapshotState(newest: recovered.snapshot, logBytes: recovered.logBytes)
     raft = RaftCore(
       id: identity.member, settings: settings.raft, start: recovered.raftStart, random: random)
@@ -141,6 +153,11 @@ public struct ReplicaCore {
     expireLeases()
     checkOutgoingSnapshots()
     publishAttributesIfDue()
+    giveUpChanges()
+    proposeChanges()
+    promoteMembersThatCaughtUp()
+    stopIfRemoved()
+    if isOverQuota || cluster.has(.noSpace) { noteSpace() }
     maintenanceDue = true
   }
 
@@ -163,6 +180,7 @@ public struct ReplicaCore {
       }
       startLogWrite()
     } while writing == nil && canPropose
+    if hasApplied { checkQuota() }
     startReadRound()
     startLeaseRound()
     while raft.hasReady { process(raft.takeReady()) }
@@ -204,6 +222,7 @@ public struct ReplicaCore {
       statusChanged = true
       effects.leaderChanged = .some(leader)
       leaseQueries.failAll(into: &effects)
+      failAskedChanges()
     }
     let newRole: ReplicaStatus.Role =
       switch raft.role {
@@ -253,6 +272,9 @@ public struct ReplicaCore {
     status.stateHash = store.stateHash
     status.stateBytes = UInt64(clamping: store.allocatedBytes)
     status.members = cluster.members
+    status.alarms = cluster.alarms.map(\.alarm)
+    status.restrictions = restrictions
+    status.quotaBytes = settings.quotaBytes
     status.counters = counters
     status.counters.proposalsPending = UInt64(pending.commands + inboxCommands)
     return status

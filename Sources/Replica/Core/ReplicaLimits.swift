@@ -26,6 +26,14 @@ public enum ReplicaLimits {
   public static let snapshotChunkBytes = 1 << 20
   /// How long a follower may leave a piece of a snapshot unanswered before the transfer starts anew.
   public static let snapshotSilence = Duration.seconds(10)
+  /// Changes of members and alarms that may wait on one member: operators make one at a time.
+  public static let pendingClusterChanges = 256
+  /// How often a member whose alarm does not fit its state says so again.
+  public static let alarmCheckInterval = Duration.seconds(1)
+  /// How close to the leader a learner must be to be promoted by an operator: etcd's nine tenths of the log.
+  public static let caughtUpShare = 0.9
+  /// How many entries a new voter may lack when it becomes one in Raft: less than a second's worth.
+  public static let entriesBehindAtPromotion: UInt64 = 1_000
   /// Slices of physical compaction between two batches of work, so that no batch waits for it.
   public static let maintenanceRecordsPerSlice = 2_000
 }

@@ -9,6 +9,12 @@ public struct ReplicaSettings: Sendable {
   public var snapshotCount: UInt64?
   public var name = "default"
   public var clientURLs: [String] = []
+  /// How large the state may become before writes are refused; nil for no bound.
+  public var quotaBytes: UInt64?
+  /// Whether changes of the members that would endanger the quorum are refused.
+  public var checksReconfiguration = true
+  /// How many learners there may be.
+  public var maximumLearners = 1
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 

@@ -20,6 +20,17 @@ public struct ClusterMember: Sendable, Equatable {
   }
 }
 
+/// Who takes part, for the transport.
+public struct ClusterRoster: Sendable, Equatable {
+  public var members: [ClusterMember]
+  /// Members that were removed and must not be listened to.
+  public var removed: [NodeID]
+  public init(members: [ClusterMember], removed: [NodeID] = []) {
+    self.members = members
+    self.removed = removed
+  }
+}
+
 /// Who this member is. Stamped into every file and every peer connection, and checked there.
 public struct ClusterIdentity: Sendable, Hashable {
   public var cluster: UInt64

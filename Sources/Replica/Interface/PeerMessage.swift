@@ -11,6 +11,9 @@ public enum PeerMessage: Sendable, Equatable {
   /// Renew a lease, or (`renew` false) only tell its time.
   case leaseQuery(id: UInt64, lease: LeaseID, renew: Bool)
   case leaseAnswer(id: UInt64, time: LeaseTime?)
+  /// A change of members or alarms for the leader to propose; `id` zero wants no answer.
+  case clusterRequest(id: UInt64, command: [UInt8])
+  case clusterAnswer(id: UInt64, ClusterAnswer)
   /// A piece of a snapshot file. `term` is the sender's, so that a deposed leader's pieces are dropped.
   case snapshotChunk(SnapshotChunk)
   /// The receiver has all bytes below `offset` of that snapshot, or (`accepted` false) can't use it.
@@ -37,6 +40,8 @@ public struct SnapshotChunk: Sendable, Equatable {
 public protocol PeerSender: AnyObject, Sendable {
   /// Queues `messages`, never blocking. Called on the writer's thread.
   func send(_ messages: [(to: NodeID, message: PeerMessage)])
+  /// The members are these from now on. Called on the writer's thread; never blocks.
+  func update(_ roster: ClusterRoster)
 }
 
 /// Takes what arrives from the other members. Implemented by `ReplicaService`.
@@ -45,6 +50,8 @@ public protocol PeerReceiver: AnyObject, Sendable {
   func receive(_ messages: [PeerMessage], from peer: NodeID)
   /// The connection to `peer` was reset: its process has probably died.
   func connectionLost(to peer: NodeID)
+  /// A member says that this one was removed from the cluster.
+  func removedFromCluster()
 }
 
 /// Why bytes from a peer are no message.
@@ -62,6 +69,8 @@ extension PeerMessage {
     case leaseAnswer = 5
     case snapshotChunk = 6
     case snapshotProgress = 7
+    case clusterRequest = 8
+    case clusterAnswer = 9
   }
 
   /// Appends the message in the form that `Docs/Formats.md` gives under "Between members".
@@ -87,6 +96,20 @@ extension PeerMessage {
       bytes.append(time == nil ? 0 : 1)
       bytes.append(littleEndian: time?.granted ?? 0)
       bytes.append(littleEndian: time?.remaining ?? 0)
+    case .clusterRequest(let id, let command):
+      bytes.append(Kind.clusterRequest.rawValue)
+      bytes.append(littleEndian: id)
+      bytes.append(contentsOf: command)
+    case .clusterAnswer(let id, let answer):
+      bytes.append(Kind.clusterAnswer.rawValue)
+      bytes.append(littleEndian: id)
+      switch answer {
+      case .accepted(let index, let term):
+        bytes.append(0)
+        bytes.append(littleEndian: index.rawValue)
+        bytes.append(littleEndian: term.rawValue)
+      case .refused(let error): bytes.append(error.rawValue + 1)
+      }
     case .snapshotChunk(let chunk):
       bytes.append(Kind.snapshotChunk.rawValue)
       bytes.append(littleEndian: chunk.term.rawValue)
@@ -128,6 +151,21 @@ extension PeerMessage {
       let exists = try reader.read(UInt8.self) != 0
       let time = LeaseTime(granted: try reader.read(), remaining: try reader.read())
       message = .leaseAnswer(id: id, time: exists ? time : nil)
+    case .clusterRequest:
+      return .clusterRequest(
+        id: try reader.read(), command: Array(try reader.readBytes(reader.remaining)))
+    case .clusterAnswer:
+      let id: UInt64 = try reader.read()
+      let code: UInt8 = try reader.read()
+      if code == 0 {
+        message = .clusterAnswer(
+          id: id,
+          .accepted(index: LogIndex(try reader.read()), term: Term(try reader.read())))
+      } else if let error = ReplicaError(rawValue: code - 1) {
+        message = .clusterAnswer(id: id, .refused(error))
+      } else {
+        throw PeerMessageError(description: "unknown answer \(code) to a change of the cluster")
+      }
     case .snapshotChunk:
       return .snapshotChunk(
         SnapshotChunk(

@@ -56,7 +56,7 @@ public struct Reply: Sendable {
     case progress(Revision)
     /// Leadership moved, or the leader is unknown (nil).
     case leaderChanged(NodeID?)
-    /// A membership change or leader transfer is done.
+    /// A change of members or alarms has been applied on this member.
     case done
     case failed(ReplicaError)
   }
@@ -80,7 +80,7 @@ public struct LeaseTime: Sendable, Equatable {
 }
 
 /// Why the replica could not do what it was asked. Each maps to one of etcd's errors.
-public enum ReplicaError: Error, Sendable, Hashable {
+public enum ReplicaError: UInt8, Error, Sendable, Hashable {
   /// No leader is known, and none was found in time.
   case noLeader
   /// The outcome is unknown: the request may still be applied.
@@ -95,4 +95,16 @@ public enum ReplicaError: Error, Sendable, Hashable {
   case leaseNotFound
   /// Only the leader can do this.
   case notLeader
+  case memberExists
+  case memberNotFound
+  /// Another member has one of the peer URLs.
+  case peerURLExists
+  /// Without the change, or with it, fewer members than a majority would have started.
+  case notEnoughStartedMembers
+  /// Members that the change relies on are not connected.
+  case unhealthy
+  case tooManyLearners
+  case memberNotLearner
+  /// The learner has not caught up with the leader.
+  case learnerNotReady
 }

@@ -16,6 +16,12 @@ public struct ReplicaStatus: Sendable {
   /// Bytes that the state takes: records, uncompacted history, leases.
   public var stateBytes: UInt64 = 0
   public var members: [ClusterMember] = []
+  /// The alarms that are raised, in order of their members.
+  public var alarms: [Alarm] = []
+  /// What this member refuses to its clients.
+  public var restrictions: Restrictions = []
+  /// How large the state may become; nil for no bound.
+  public var quotaBytes: UInt64?
   public var counters = Counters()
 
   /// Sums since the member started, for metrics.

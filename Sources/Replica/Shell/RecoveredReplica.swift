@@ -19,6 +19,31 @@ public struct RecoveredReplica {
   public var logEntries: Int { raftStart.entries.count }
   public var snapshotIndex: LogIndex { snapshot.metadata.index }
 
+  /// The members as the snapshot and the whole log behind it name them.
+  ///
+  /// Some of the log may not be committed, and will be replaced then; but who must be asked whether it is
+  /// can't be reached without an address.
+  public var roster: ClusterRoster {
+    var known = cluster
+    for entry in raftStart.entries {
+      if let command = ClusterCommand.carried(by: entry) { known.apply(command) }
+    }
+    // One whose removal is not committed still takes part.
+    let missing = cluster.members.filter { known.member($0.id) == nil }
+    return ClusterRoster(members: known.members + missing, removed: cluster.removed)
+  }
+
+  /// Whose data a directory holds; nil where there is none. Blocks.
+  ///
+  /// - Throws: `PersistenceError` for files that can't be read.
+  public static func owner(
+    of directory: String, fileSystem: any FileSystem
+  ) throws -> ClusterIdentity? {
+    try fileSystem.perform([.createDirectory(path: directory)])
+    let owner = try WriteAheadLog.identity(in: directory + "/wal", fileSystem: fileSystem)
+    return owner.map { ClusterIdentity(cluster: $0.clusterID, member: $0.memberID) }
+  }
+
   /// Reads a member's files, or makes them if there are none. Blocks.
   ///
   /// A new member starts from a snapshot at index zero that holds the founding members, so that who votes
@@ -26,11 +51,14 @@ public struct RecoveredReplica {
   ///
   /// - Parameters:
   ///   - directory: the member's own; `wal` and `snap` are made in it.
-  ///   - founders: the members of a new cluster; of no effect where files exist.
+  ///   - founders: the members of a new cluster, or of the one that this member joins; of no effect where
+  ///     files exist.
+  ///   - isJoining: whether the cluster runs already. The member then has no vote until the others give it
+  ///     one; where they stand, their log tells it.
   /// - Throws: `PersistenceError` or `ReplicaFailure`, saying what is wrong with which file.
   public static func open(
     directory: String, identity: ClusterIdentity, founders: [ClusterMember],
-    fileSystem: any FileSystem, logSettings: LogSettings = LogSettings()
+    isJoining: Bool = false, fileSystem: any FileSystem, logSettings: LogSettings = LogSettings()
   ) throws -> (recovered: RecoveredReplica, disk: ReplicaDisk) {
     let logDirectory = directory + "/wal"
     let logIdentity = LogIdentity(clusterID: identity.cluster, memberID: identity.member)
@@ -57,8 +85,8 @@ public struct RecoveredReplica {
           path: catalog.directory)
       }
       let file = try SnapshotContent.write(
-        foundingSnapshot(founders), directory: catalog.directory, identity: identity, on: fileSystem
-      )
+        foundingSnapshot(founders, newcomer: isJoining ? identity.member : nil),
+        directory: catalog.directory, identity: identity, on: fileSystem)
       catalog.add(file)
       (reader, rejected) = try catalog.newest(fileSystem)
     }
@@ -89,10 +117,16 @@ public struct RecoveredReplica {
     return (log, recovered)
   }
 
-  private static func foundingSnapshot(_ founders: [ClusterMember]) -> SnapshotTask {
-    SnapshotTask(
+  private static func foundingSnapshot(
+    _ founders: [ClusterMember], newcomer: NodeID?
+  ) -> SnapshotTask {
+    let isLearner = { (member: ClusterMember) in member.isLearner || member.id == newcomer }
+    return SnapshotTask(
       metadata: SnapshotMetadata(
-        index: .zero, term: .zero, membership: Membership(voters: founders.map(\.id))),
+        index: .zero, term: .zero,
+        membership: Membership(
+          voters: founders.filter { !isLearner($0) }.map(\.id),
+          learners: founders.filter(isLearner).map(\.id))),
       view: Store().publish(), cluster: ClusterState(members: founders).encode())
   }
 }

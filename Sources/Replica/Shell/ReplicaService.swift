@@ -26,6 +26,9 @@ public final class ReplicaService: PeerReceiver {
     case progress(token: UInt64, sink: any ReplySink)
     case lease(LeaseID, renew: Bool, token: UInt64, sink: any ReplySink)
     case transferLeadership(to: NodeID)
+    case change(ClusterCommand, token: UInt64, sink: any ReplySink)
+    case removedFromCluster
+    case handOverLeadership
     case peer([PeerMessage], from: NodeID)
     case connectionLost(NodeID)
     case logWritten(DiskResult)
@@ -49,6 +52,7 @@ public final class ReplicaService: PeerReceiver {
   private let authEnabled: Atomic<Bool>
   /// The logins that this member knows.
   public let tokens: LoginTokens
+  private let refused: Atomic<UInt8>
   private let failure = Mutex<ReplicaFailure?>(nil)
   private let threads = Mutex<[Thread]>([])
   private let onWarning: @Sendable (String) -> Void
@@ -70,7 +74,9 @@ public final class ReplicaService: PeerReceiver {
     onFailure: @escaping @Sendable (ReplicaFailure) -> Void
   ) {
     identity = core.identity
-    published = Mutex(Published(view: core.view, status: core.currentStatus()))
+    let status = core.currentStatus()
+    published = Mutex(Published(view: core.view, status: status))
+    refused = Atomic(status.restrictions.rawValue)
     authEnabled = Atomic(core.view.isAuthEnabled)
     self.tokens = tokens
     self.onWarning = onWarning
@@ -97,6 +103,11 @@ public final class ReplicaService: PeerReceiver {
   public var status: ReplicaStatus { published.withLock { $0.status } }
   /// `view.isAuthEnabled`, without a lock: what every write asks first.
   public var isAuthEnabled: Bool { authEnabled.load(ordering: .acquiring) }
+
+  /// What clients are refused now: asked for each of their requests.
+  public var restrictions: Restrictions {
+    Restrictions(rawValue: refused.load(ordering: .relaxed))
+  }
 
   // MARK: Asking the core
 
@@ -140,6 +151,11 @@ public final class ReplicaService: PeerReceiver {
     append(.transferLeadership(to: member))
   }
 
+  /// Changes members or alarms: `.done` when it was applied here.
+  public func change(_ command: ClusterCommand, token: UInt64, sink: any ReplySink) {
+    ask(.change(command, token: token, sink: sink), token: token, sink: sink)
+  }
+
   private func ask(_ item: Item, token: UInt64, sink: any ReplySink) {
     if !append(item) { sink.deliver([Reply(token: token, outcome: .failed(.stopped))]) }
   }
@@ -151,6 +167,11 @@ public final class ReplicaService: PeerReceiver {
   }
 
   public func connectionLost(to peer: NodeID) { append(.connectionLost(peer)) }
+
+  /// Hands leadership to whichever voter has come farthest, if this member leads.
+  public func handOverLeadership() { append(.handOverLeadership) }
+
+  public func removedFromCluster() { append(.removedFromCluster) }
 
   // MARK: Stopping
 
@@ -203,6 +224,10 @@ public final class ReplicaService: PeerReceiver {
     case .lease(let lease, let renew, let token, let sink):
       core.queryLease(lease, renew: renew, token: token, sink: sink)
     case .transferLeadership(let target): core.transferLeadership(to: target)
+    case .change(let command, let token, let sink):
+      core.change(command, token: token, sink: sink)
+    case .removedFromCluster: core.removedFromCluster()
+    case .handOverLeadership: core.handOverLeadership()
     case .peer(let messages, let peer):
       for message in messages { core.receive(message, from: peer) }
     case .connectionLost(let peer): core.connectionLost(to: peer)
@@ -220,11 +245,13 @@ public final class ReplicaService: PeerReceiver {
     if let (view, status) = effects.published {
       authEnabled.store(view.isAuthEnabled, ordering: .releasing)
       published.withLock { $0 = Published(view: view, status: status) }
+      refused.store(status.restrictions.rawValue, ordering: .relaxed)
     }
     for delivery in effects.deliveries { delivery.sink.deliver(delivery.replies) }
     for task in effects.background {
       (task.concernsSnapshots ? snapshotTasks : backgroundTasks).append(task)
     }
+    if let roster = effects.members { sender.update(roster) }
     for warning in effects.warnings { onWarning(warning) }
   }
 
@@ -234,9 +261,11 @@ public final class ReplicaService: PeerReceiver {
       case .submit(let batch):
         batch.sink.deliver(batch.tokens.map { Reply(token: $0, outcome: .failed(.stopped)) })
       case .read(let token, let sink), .watch(_, let token, let sink),
-        .progress(let token, let sink), .lease(_, _, let token, let sink):
+        .progress(let token, let sink), .lease(_, _, let token, let sink),
+        .change(_, let token, let sink):
         sink.deliver([Reply(token: token, outcome: .failed(.stopped))])
-      case .cancelWatch, .transferLeadership, .peer, .connectionLost, .logWritten, .background:
+      case .cancelWatch, .transferLeadership, .handOverLeadership, .removedFromCluster, .peer, .connectionLost,
+        .logWritten, .background:
         break
       }
     }

@@ -139,8 +139,8 @@ extension ReplicaError {
   /// Whether the error says that nothing was done, now or later.
   var leavesNothing: Bool {
     switch self {
-    case .noLeader, .tooManyRequests, .stopped, .leaseNotFound, .notLeader: true
     case .timedOut, .timedOutLeaderFailed: false
+    default: true
     }
   }
 }
