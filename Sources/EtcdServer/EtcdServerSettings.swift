@@ -44,6 +44,9 @@ enum EtcdServerLimits {
   /// millisecond.
   static let catchUpBytes = 256 << 10
   static let catchUpEvents = 4_096
+  /// Bytes of one message of a snapshot, and of those that may wait for its client.
+  static let snapshotPieceBytes = 64 << 10
+  static let snapshotQueueBytes = 1 << 20
   /// Event bytes of one watch response that holds several revisions.
   static let watchResponseBytes = 1 << 20
   /// Watchers of one stream. etcd has no bound; each takes some 300 bytes here, and more at the writer.

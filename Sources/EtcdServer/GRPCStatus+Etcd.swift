@@ -56,6 +56,7 @@ extension GRPCStatus {
     case .unhealthy: self.init(EtcdError.unhealthy)
     case .tooManyLearners: self.init(EtcdError.tooManyLearners)
     case .memberNotLearner: self.init(EtcdError.memberNotLearner)
+    case .diskFailed: self.init(.internal, "the snapshot could not be written")
     case .learnerNotReady: self.init(EtcdError.learnerNotReady)
     }
   }

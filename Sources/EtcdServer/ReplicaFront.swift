@@ -25,6 +25,7 @@ public protocol ReplicaFront: AnyObject, Sendable {
   func keepAlive(lease: LeaseID, token: UInt64, sink: any ReplySink)
   func leaseTime(lease: LeaseID, token: UInt64, sink: any ReplySink)
   func transferLeadership(to member: NodeID)
+  func exportSnapshot(token: UInt64, sink: any ReplySink)
   func change(_ command: ClusterCommand, token: UInt64, sink: any ReplySink)
 }
 

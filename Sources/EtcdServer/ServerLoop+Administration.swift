@@ -66,6 +66,7 @@ extension ServerLoop {
         .userDelete, .userChangePassword, .userGrantRole, .userRevokeRole, .roleAdd, .roleGet,
         .roleList, .roleDelete, .roleGrantPermission, .roleRevokePermission:
         try administerAuth(connection, stream, method, message)
+      case .snapshot: snapshot(connection, stream)
       case .healthCheck: respond(connection, stream, method, health())
       default: unimplemented(connection, stream, method)
       }

@@ -46,6 +46,7 @@ final class ServerLoop: GRPCServerDelegate {
     case leaseTimeToLive(LeaseID, wantsKeys: Bool, AuthCaller?)
     case memberList
     case alarmList(Alarm.Kind?)
+    case snapshot
     /// A change of members or alarms, and the alarms to answer with.
     case change(ClusterCommand, [Alarm])
     case watch(Watch)
@@ -411,6 +412,7 @@ final class ServerLoop: GRPCServerDelegate {
       case .progress(let revision): progressed(reply.token, revision)
       case .failed(let error): failed(reply.token, error)
       case .done: changed(reply.token)
+      case .exported(let export): exported(reply.token, export)
       case .leaderChanged: break
       }
     }

@@ -21,7 +21,8 @@ struct Martlet: AsyncParsableCommand {
     version:
       "martlet \(Version.martlet) (etcd API \(Version.etcd), Kubernetes API \(Version.kubernetes))",
     subcommands: [
-      UpCommand.self, StoreCommand.self, APIServerCommand.self, SchedulerCommand.self,
+      UpCommand.self, StoreCommand.self, UtilCommand.self, APIServerCommand.self,
+      SchedulerCommand.self,
       ControllersCommand.self, NodeCommand.self, ImageCommand.self, ShimCommand.self,
     ])
 }

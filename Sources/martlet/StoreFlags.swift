@@ -9,12 +9,13 @@
 /// the command line wins.
 enum StoreFlags {
   /// The flags that also come as `ETCD_*` variables.
-  static let names = [
-    "name", "data-dir", "listen-client-urls", "advertise-client-urls", "listen-peer-urls",
-    "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state",
-    "initial-cluster-token", "snapshot-count", "heartbeat-interval", "election-timeout",
-    "log-level", "quota-backend-bytes", "max-request-bytes", "max-txn-ops",
-  ] + StoreSecurityFlags.names + switches
+  static let names =
+    [
+      "name", "data-dir", "listen-client-urls", "advertise-client-urls", "listen-peer-urls",
+      "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state",
+      "initial-cluster-token", "snapshot-count", "heartbeat-interval", "election-timeout",
+      "log-level", "quota-backend-bytes", "max-request-bytes", "max-txn-ops",
+    ] + StoreSecurityFlags.names + switches
 
   /// Flags that are true where they stand without a value.
   static let switches = StoreSecurityFlags.switches

@@ -8,10 +8,16 @@ import Replica
 /// cluster's is the same over all member ids. SHA-1 serves as a hash here, not as protection.
 enum StoreIdentity {
   static func members(of configuration: StoreConfiguration) -> [ClusterMember] {
-    configuration.initialCluster.map { member in
+    members(of: configuration.initialCluster, token: configuration.clusterToken)
+  }
+
+  static func members(
+    of cluster: [StoreConfiguration.PeerAddress], token: String
+  ) -> [ClusterMember] {
+    cluster.map { member in
       let urls = member.urls.map(\.url).sorted()
       return ClusterMember(
-        id: memberID(peerURLs: urls, token: configuration.clusterToken), name: "", peerURLs: urls,
+        id: memberID(peerURLs: urls, token: token), name: "", peerURLs: urls,
         clientURLs: [])
     }
   }

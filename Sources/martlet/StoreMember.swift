@@ -115,7 +115,8 @@ struct StoreMember {
     guard replica.status.role == .leader, replica.status.members.count > 1 else { return }
     replica.handOverLeadership()
     let end = ContinuousClock.now + configuration.replica.electionTimeout
-    while replica.status.role == .leader || replica.status.leader == nil, ContinuousClock.now < end {
+    while replica.status.role == .leader || replica.status.leader == nil, ContinuousClock.now < end
+    {
       try? await Task.sleep(for: .milliseconds(5))
     }
   }

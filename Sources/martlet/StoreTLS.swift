@@ -27,7 +27,8 @@ struct StoreTLS: Sendable {
     securesUnknownPeers = configuration.listenPeers.contains(where: \.isTLS)
     for endpoint in configuration.listenClients where !endpoint.isTLS {
       if security.clients.hasCertificate || security.clients.isSelfSigned {
-        log.warning("a client URL is http:// and stays unsecured", metadata: ["url": "\(endpoint.url)"])
+        log.warning(
+          "a client URL is http:// and stays unsecured", metadata: ["url": "\(endpoint.url)"])
       }
     }
   }

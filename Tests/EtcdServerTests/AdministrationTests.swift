@@ -107,7 +107,6 @@ import Testing
   @Test(
     "What is not there says so",
     arguments: [
-      ("Maintenance/Snapshot", GRPCStatus(.unimplemented, "method Snapshot not implemented")),
       (
         "Auth/Nothing",
         GRPCStatus(.unimplemented, "unknown method Nothing for service etcdserverpb.Auth")

@@ -134,6 +134,11 @@ final class SynchronousFront: ReplicaFront {
 
   func transferLeadership(to member: NodeID) {}
 
+  /// There are no files here.
+  func exportSnapshot(token: UInt64, sink: any ReplySink) {
+    sink.deliver([Reply(token: token, outcome: .failed(.diskFailed))])
+  }
+
   var restrictions: Restrictions { state.withLock { $0.restrictions } }
 
   func restrict(_ restrictions: Restrictions) { state.withLock { $0.restrictions = restrictions } }

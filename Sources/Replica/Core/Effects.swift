@@ -55,6 +55,8 @@ public enum BackgroundTask: Sendable {
   case readLog(LogReadJob, LogRead)
   /// Write a snapshot of this view.
   case takeSnapshot(SnapshotTask)
+  /// Write a snapshot of this view for a client, who is answered with `.exported`.
+  case exportSnapshot(SnapshotTask, token: UInt64, sink: any ReplySink)
   /// Read the next piece of a snapshot for a peer.
   case readSnapshot(SnapshotPieceRequest)
   /// Store a piece of a snapshot from the leader; verify and load it if it was the last.
@@ -68,7 +70,7 @@ extension BackgroundTask {
   var concernsSnapshots: Bool {
     switch self {
     case .maintenance, .readLog: false
-    case .takeSnapshot, .readSnapshot, .storeSnapshot, .purgeSnapshots: true
+    case .takeSnapshot, .exportSnapshot, .readSnapshot, .storeSnapshot, .purgeSnapshots: true
     }
   }
 }
@@ -80,5 +82,7 @@ public enum BackgroundResult: Sendable {
   case snapshotTaken(Result<SnapshotSummary, ReplicaFailure>)
   case snapshotPiece(SnapshotPieceRequest, SnapshotChunk?)
   case snapshotStored(SnapshotStored, from: NodeID)
+  case snapshotExported(
+    Result<SnapshotExport, ReplicaFailure>, token: UInt64, sink: any ReplySink)
   case purged
 }

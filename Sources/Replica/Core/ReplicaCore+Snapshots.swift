@@ -35,6 +35,11 @@ extension ReplicaCore {
       snapshotPieceRead(request, chunk)
     case .snapshotStored(let stored, let peer):
       snapshotStored(stored, from: peer)
+    case .snapshotExported(.success(let export), let token, let sink):
+      effects.deliver(Reply(token: token, outcome: .exported(export)), to: sink)
+    case .snapshotExported(.failure(let failure), let token, let sink):
+      effects.warnings.append("a snapshot for a client could not be written: \(failure)")
+      effects.deliver(Reply(token: token, outcome: .failed(.diskFailed)), to: sink)
     case .purged:
       break
     }
@@ -62,6 +67,17 @@ extension ReplicaCore {
     raft.snapshotTaken(summary.metadata, keepFrom: keepFrom)
     wal.release(through: keepFrom.previous)
     effects.background.append(.purgeSnapshots(keeping: snapshots.keptFiles))
+  }
+
+  /// Writes the state that readers see to a file for a client. Answered by `.exported`.
+  public mutating func exportSnapshot(token: UInt64, sink: any ReplySink) {
+    guard failure == nil, let metadata = raft.snapshotMetadata(at: raft.applied) else {
+      return effects.deliver(Reply(token: token, outcome: .failed(.stopped)), to: sink)
+    }
+    effects.background.append(
+      .exportSnapshot(
+        SnapshotTask(metadata: metadata, view: view, cluster: cluster.encode()), token: token,
+        sink: sink))
   }
 
   // MARK: Sending

@@ -56,6 +56,8 @@ public struct Reply: Sendable {
     case progress(Revision)
     /// Leadership moved, or the leader is unknown (nil).
     case leaderChanged(NodeID?)
+    /// A snapshot for a client, in a file.
+    case exported(SnapshotExport)
     /// A change of members or alarms has been applied on this member.
     case done
     case failed(ReplicaError)
@@ -107,4 +109,6 @@ public enum ReplicaError: UInt8, Error, Sendable, Hashable {
   case memberNotLearner
   /// The learner has not caught up with the leader.
   case learnerNotReady
+  /// The disk could not hold what was asked for.
+  case diskFailed
 }

@@ -13,6 +13,8 @@ public final class ReplicaDisk: @unchecked Sendable {
   let identity: ClusterIdentity
   private var catalog: SnapshotCatalog
   private var receiver: SnapshotReceiver?
+  /// How many snapshots were written for clients.
+  private var exports = 0
 
   init(fileSystem: any FileSystem, identity: ClusterIdentity, catalog: SnapshotCatalog) {
     self.fileSystem = fileSystem
@@ -29,6 +31,8 @@ public final class ReplicaDisk: @unchecked Sendable {
     case .maintenance(let job): return .maintenance(perform(job))
     case .readLog(let read, let request): return .readLog(read, perform(read.job), request)
     case .takeSnapshot(let task): return .snapshotTaken(take(task))
+    case .exportSnapshot(let task, let token, let sink):
+      return .snapshotExported(export(task), token: token, sink: sink)
     case .readSnapshot(let request): return .snapshotPiece(request, readPiece(request))
     case .storeSnapshot(let chunk, let peer): return .snapshotStored(store(chunk), from: peer)
     case .purgeSnapshots(let count):
@@ -44,6 +48,29 @@ public final class ReplicaDisk: @unchecked Sendable {
         task, directory: catalog.directory, identity: identity, on: fileSystem)
       catalog.add(file)
       return .success(SnapshotSummary(metadata: task.metadata, file: file))
+    } catch {
+      return .failure(ReplicaFailure("\(error)"))
+    }
+  }
+
+  /// Writes a snapshot that is no part of the catalogue.
+  private func export(_ task: SnapshotTask) -> Result<SnapshotExport, ReplicaFailure> {
+    let directory = catalog.directory + "/export"
+    do {
+      if exports == 0 {
+        // What an earlier life left behind.
+        try fileSystem.perform([.createDirectory(path: directory)])
+        for name in try fileSystem.list(directory) {
+          try fileSystem.perform([.remove(path: directory + "/" + name)])
+        }
+      }
+      exports += 1
+      let file = try SnapshotContent.write(
+        task, directory: directory, identity: identity, on: fileSystem)
+      // The next one may be of the same index.
+      let path = "\(directory)/\(exports)"
+      try fileSystem.perform([.rename(from: file.path, to: path)])
+      return .success(SnapshotExport(path: path, bytes: file.bytes, fileSystem: fileSystem))
     } catch {
       return .failure(ReplicaFailure("\(error)"))
     }

@@ -29,6 +29,7 @@ public final class ReplicaService: PeerReceiver {
     case change(ClusterCommand, token: UInt64, sink: any ReplySink)
     case removedFromCluster
     case handOverLeadership
+    case exportSnapshot(token: UInt64, sink: any ReplySink)
     case peer([PeerMessage], from: NodeID)
     case connectionLost(NodeID)
     case logWritten(DiskResult)
@@ -156,6 +157,11 @@ public final class ReplicaService: PeerReceiver {
     ask(.change(command, token: token, sink: sink), token: token, sink: sink)
   }
 
+  /// Writes the state to a file for a client: `.exported`, or `.failed`.
+  public func exportSnapshot(token: UInt64, sink: any ReplySink) {
+    ask(.exportSnapshot(token: token, sink: sink), token: token, sink: sink)
+  }
+
   private func ask(_ item: Item, token: UInt64, sink: any ReplySink) {
     if !append(item) { sink.deliver([Reply(token: token, outcome: .failed(.stopped))]) }
   }
@@ -228,6 +234,7 @@ public final class ReplicaService: PeerReceiver {
       core.change(command, token: token, sink: sink)
     case .removedFromCluster: core.removedFromCluster()
     case .handOverLeadership: core.handOverLeadership()
+    case .exportSnapshot(let token, let sink): core.exportSnapshot(token: token, sink: sink)
     case .peer(let messages, let peer):
       for message in messages { core.receive(message, from: peer) }
     case .connectionLost(let peer): core.connectionLost(to: peer)
@@ -262,7 +269,7 @@ public final class ReplicaService: PeerReceiver {
         batch.sink.deliver(batch.tokens.map { Reply(token: $0, outcome: .failed(.stopped)) })
       case .read(let token, let sink), .watch(_, let token, let sink),
         .progress(let token, let sink), .lease(_, _, let token, let sink),
-        .change(_, let token, let sink):
+        .change(_, let token, let sink), .exportSnapshot(let token, let sink):
         sink.deliver([Reply(token: token, outcome: .failed(.stopped))])
       case .cancelWatch, .transferLeadership, .handOverLeadership, .removedFromCluster, .peer, .connectionLost,
         .logWritten, .background:
