@@ -14,26 +14,52 @@ final class EndpointHandler: ChannelInboundHandler {
 
   private unowned let server: EtcdListener
   private let front: any ReplicaFront
+  private let loop: ServerLoop
+  private var gateway: GatewayHandler?
   private var request: HTTPRequestHead?
-  private var bodyBytes = 0
+  private var body: [UInt8] = []
+  private var isTooLarge = false
 
-  init(server: EtcdListener, front: any ReplicaFront) {
+  init(server: EtcdListener, front: any ReplicaFront, loop: ServerLoop) {
     self.server = server
     self.front = front
+    self.loop = loop
+  }
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    gateway = GatewayHandler(
+      loop: loop, context: context, maxMessageSize: loop.settings.maxRequestBytes)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    gateway?.close()
+    context.fireChannelInactive()
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     switch unwrapInboundIn(data) {
     case .head(let head):
       request = head
-      bodyBytes = 0
+      body.removeAll(keepingCapacity: body.capacity <= 64 << 10)
+      isTooLarge = false
     case .body(let bytes):
-      bodyBytes += bytes.readableBytes
-      if bodyBytes > EtcdServerLimits.httpBodyBytes { context.close(promise: nil) }
+      // JSON's base 64 takes a third more than the bytes, and names some more.
+      if body.count + bytes.readableBytes > 2 * loop.settings.maxRequestBytes
+        + EtcdServerLimits.httpBodyBytes
+      {
+        isTooLarge = true
+        body = []
+      }
+      if !isTooLarge { body.append(contentsOf: bytes.readableBytesView) }
     case .end:
       guard let request else { return }
       self.request = nil
-      answer(request, context)
+      if isTooLarge {
+        reply(context, request, .payloadTooLarge, "text/plain", "Request Entity Too Large\n")
+        return
+      }
+      let path = request.uri.prefix { $0 != "?" }
+      if gateway?.handle(request, path, body) != true { answer(request, context) }
     }
   }
 

@@ -10,7 +10,8 @@ import Synchronization
 /// The client port: etcd's gRPC services and, on the same port, its HTTP endpoints.
 ///
 ///     TCP (TLS, if any) ─▶ PrefaceDetector ─┬─▶ HTTP2Handler ─▶ GRPCServerConnection ─▶ ServerLoop
-///                                           └─▶ HTTP/1.1 codec ─▶ EndpointHandler
+///                                           └─▶ HTTP/1.1 codec ─▶ EndpointHandler (health, metrics;
+///                                                                 JSON gateway ─▶ ServerLoop)
 ///
 /// Each event loop has one `ServerLoop`, which knows all connections of that loop and nothing of the
 /// others. A connection stays on the loop that accepted it.
@@ -172,6 +173,10 @@ public final class EtcdListener: Sendable {
 
   private func installEndpoints(_ channel: any Channel) throws {
     try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
-    try channel.pipeline.syncOperations.addHandler(EndpointHandler(server: self, front: front))
+    guard let bound = loops[ObjectIdentifier(channel.eventLoop)] else {
+      throw ChannelError.inappropriateOperationForState
+    }
+    try channel.pipeline.syncOperations.addHandler(
+      EndpointHandler(server: self, front: front, loop: bound.value))
   }
 }

@@ -173,7 +173,7 @@ extension ServerLoop {
       respond(connection, stream, .moveLeader, response)
     } else if Self.now() >= end {
       fail(connection, stream, .moveLeader, EtcdError.timeoutDueToLeaderFailure)
-    } else if connection.handler.connection.isOpen(stream) {
+    } else if connection.isOpen(stream) {
       let bound = NIOLoopBound((self, connection), eventLoop: eventLoop)
       eventLoop.scheduleTask(in: .milliseconds(20)) {
         bound.value.0.awaitLeader(bound.value.1, stream, target, until: end)
@@ -224,7 +224,7 @@ extension ServerLoop {
 
   private func continueHash(_ current: Hashing) {
     var hashing = current
-    guard hashing.connection.handler.connection.isOpen(hashing.stream) else { return }
+    guard hashing.connection.isOpen(hashing.stream) else { return }
     var piece: [UInt8] = []
     let isMore = hashing.pager.next(byteLimit: EtcdServerLimits.catchUpBytes, into: &piece)
     hashing.checksum = CRC32C.checksum(piece, seed: hashing.checksum)

@@ -144,7 +144,7 @@ extension ServerLoop {
   func answer(_ group: ReadGroup, from view: StoreView, _ term: Term) {
     group.bytes.withUnsafeBytes { bytes in
       for read in group.reads {
-        guard read.connection.handler.connection.isOpen(read.stream) else { continue }
+        guard read.connection.isOpen(read.stream) else { continue }
         let message = UnsafeRawBufferPointer(rebasing: bytes[read.request])
         do throws(WireError) {
           // The bytes were checked when they came.

@@ -110,6 +110,8 @@ extension ServerLoop {
 
   private func cancel(_ id: Int64, on stream: WatchStream) {
     guard let watch = stream.watches.removeValue(forKey: id) else { return }
+    // The writer's answer may still be under way, but the client is owed one of its own.
+    announce(watch, front.view.revision)
     leave(watch)
     var response = WatchResponse()
     response.watchID = id

@@ -31,10 +31,6 @@ import Synchronization
 /// A call in flight is a slot in `pending`, named by a token with a generation in it, so that late answers
 /// for a slot that was given up meanwhile are recognised. A client that gives up only loses its
 /// stream; the answer is then written to nobody.
-///
-/// # What is left out
-///
-/// The JSON gateway.
 final class ServerLoop: GRPCServerDelegate {
   /// Why the loop waits for the replica.
   enum Purpose {
@@ -327,7 +323,7 @@ final class ServerLoop: GRPCServerDelegate {
     case .watch:
       let watchStream = WatchStream(
         connection, stream,
-        credential: UInt32(connection.handler.connection.tag(of: stream) >> 32))
+        credential: connection.credential(of: stream))
       watchStreams[key] = watchStream
       holdIfUnknown(watchStream)
     case .leaseKeepAlive: keepAliveStreams[key] = connection

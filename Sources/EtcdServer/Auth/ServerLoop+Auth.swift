@@ -153,7 +153,7 @@ extension ServerLoop {
       Result { () throws(PasswordHash.Refusal) in try PasswordHash.make(bytes, cost: cost) }
     } done: { result in
       let (loop, connection, caller, isAuthOn) = context.value
-      guard connection.handler.connection.isOpen(stream) else { return }
+      guard connection.isOpen(stream) else { return }
       switch result {
       case .success(let hash):
         (loop.caller, loop.isAuthOn) = (caller, isAuthOn)
@@ -199,7 +199,7 @@ extension ServerLoop {
       PasswordHash.matches(login.password, user.passwordHash)
     } done: { matches in
       let (loop, connection) = context.value
-      guard connection.handler.connection.isOpen(stream) else { return }
+      guard connection.isOpen(stream) else { return }
       if matches {
         loop.announce(login, checkedAt: auth.revision, connection, stream)
       } else {

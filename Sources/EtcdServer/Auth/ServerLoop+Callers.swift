@@ -101,7 +101,7 @@ extension ServerLoop {
   func release(
     _ held: HeldCall, _ connection: GRPCServerConnection, _ stream: StreamID
   ) {
-    guard connection.handler.connection.isOpen(stream) else { return }
+    guard connection.isOpen(stream) else { return }
     let identity = identify(connection, held.credential)
     held.message.withUnsafeBytes { message in
       if held.method == .leaseKeepAlive {

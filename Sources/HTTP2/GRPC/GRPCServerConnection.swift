@@ -58,6 +58,17 @@ public protocol GRPCServerDelegate: AnyObject {
   func grpcClosed(_ connection: GRPCServerConnection)
 }
 
+/// Takes the answers to calls that are made in this process, past HTTP/2. On the delegate's event loop.
+public protocol LocalCallSink: AnyObject {
+  /// Whether a call is still waited for.
+  func isOpen(_ stream: StreamID) -> Bool
+  /// Bytes of a call's answers that nobody has taken yet.
+  func queuedBytes(on stream: StreamID) -> Int
+  func received(_ message: [UInt8], on stream: StreamID)
+  /// The call is over; nothing more comes of it.
+  func finished(_ status: GRPCStatus, on stream: StreamID)
+}
+
 extension GRPCServerDelegate {
   /// Of no interest.
   public func grpc(
@@ -79,6 +90,11 @@ public final class GRPCServerConnection: HTTP2Delegate {
   public var isFlushPending = false
   /// For the delegate: the name that the peer's certificate vouches for, if there is one.
   public var peerName: [UInt8]?
+  /// For calls made in this process: who takes the answers. Nil for HTTP/2.
+  private weak var local: (any LocalCallSink)?
+  private let isLocal: Bool
+  /// What `eventCredential` is for calls made in this process.
+  public var localCredential: UInt32 = 0
   private weak var delegate: (any GRPCServerDelegate)?
   /// Messages that cross DATA frames, by stream.
   private var partial: [StreamID: GRPCMessages] = [:]
@@ -106,6 +122,20 @@ public final class GRPCServerConnection: HTTP2Delegate {
     self.router = router
     self.delegate = delegate
     self.maxMessageSize = maxMessageSize
+    isLocal = false
+  }
+
+  /// A connection without HTTP/2, for a gateway: it hands calls to the delegate itself, and the answers come
+  /// to `local`, which must outlive the connection and is not retained.
+  public init(
+    local: any LocalCallSink, router: GRPCRouter, delegate: any GRPCServerDelegate,
+    maxMessageSize: Int
+  ) {
+    self.router = router
+    self.delegate = delegate
+    self.maxMessageSize = maxMessageSize
+    self.local = local
+    isLocal = true
   }
 
   /// The handler for the channel's pipeline, which keeps this object alive as long as the channel.
@@ -124,6 +154,11 @@ public final class GRPCServerConnection: HTTP2Delegate {
     _ stream: StreamID, _ first: UnsafeRawBufferPointer,
     _ second: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
   ) {
+    if isLocal {
+      local?.received(Array(first) + Array(second), on: stream)
+      local?.finished(.ok, on: stream)
+      return
+    }
     withUnsafeTemporaryAllocation(
       byteCount: GRPCMessages.prefixSize &+ first.count, alignment: 8
     ) { prefix in
@@ -144,6 +179,11 @@ public final class GRPCServerConnection: HTTP2Delegate {
     _ stream: StreamID, _ first: UnsafeRawBufferPointer,
     _ second: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
   ) -> Bool {
+    if isLocal {
+      guard let local, local.isOpen(stream) else { return false }
+      local.received(Array(first) + Array(second), on: stream)
+      return true
+    }
     let connection = handler.connection
     connection.sendHeaders(stream, Self.responseHead)
     return withUnsafeTemporaryAllocation(
@@ -173,11 +213,16 @@ public final class GRPCServerConnection: HTTP2Delegate {
 
   /// Sends the response's head of a streaming call ahead of its first message.
   public func sendHead(_ stream: StreamID) {
+    if isLocal { return }
     handler.connection.sendHeaders(stream, Self.responseHead)
   }
 
   /// Ends a call: in one HEADERS frame where nothing was sent yet, else with trailers.
   public func finish(_ stream: StreamID, _ status: GRPCStatus) {
+    if isLocal {
+      local?.finished(status, on: stream)
+      return
+    }
     partial[stream] = nil
     let connection = handler.connection
     var fields = [HeaderField("grpc-status", "\(status.code.rawValue)", indexing: .plain)]
@@ -193,18 +238,34 @@ public final class GRPCServerConnection: HTTP2Delegate {
   }
 
   /// Sends what was answered outside of a read burst. Call it once after a batch of answers.
-  public func flush() { handler.flush() }
+  public func flush() {
+    if !isLocal { handler.flush() }
+  }
+
+  /// Whether a call can still be answered.
+  public func isOpen(_ stream: StreamID) -> Bool {
+    isLocal ? local?.isOpen(stream) ?? false : handler.connection.isOpen(stream)
+  }
 
   /// Bytes that wait on the stream for the client to read.
   public func queuedBytes(on stream: StreamID) -> Int {
-    handler.connection.queuedBytes(on: stream)
+    isLocal ? local?.queuedBytes(on: stream) ?? 0 : handler.connection.queuedBytes(on: stream)
   }
 
   /// When the client will have given up the call, by the clock of `NIODeadline`; nil if it didn't say.
-  public func deadline(of stream: StreamID) -> Instant? { handler.connection.deadline(of: stream) }
+  public func deadline(of stream: StreamID) -> Instant? {
+    isLocal ? nil : handler.connection.deadline(of: stream)
+  }
 
   /// The credential of the call that the delegate is being told of, as it numbered it; zero for none.
-  public var eventCredential: UInt32 { UInt32(handler.connection.eventTag >> 32) }
+  public var eventCredential: UInt32 {
+    isLocal ? localCredential : UInt32(handler.connection.eventTag >> 32)
+  }
+
+  /// The credential of an open call.
+  public func credential(of stream: StreamID) -> UInt32 {
+    isLocal ? localCredential : UInt32(handler.connection.tag(of: stream) >> 32)
+  }
 
   /// A stream's tag is its method's number below and its credential's above.
   @inline(__always)

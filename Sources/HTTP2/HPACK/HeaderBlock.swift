@@ -50,6 +50,9 @@ public final class HeaderBlock {
 
   deinit { storage.deallocate() }
 
+  /// A section without fields, for calls that don't come over HTTP/2.
+  public static var empty: HeaderBlock { HeaderBlock() }
+
   /// The number of fields, pseudo-headers included.
   public var count: Int { fields.count }
 
