@@ -60,10 +60,10 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     self.endpoint = endpoint
     self.outstanding = outstanding
     self.log = log
-    heads = ["Put", "Range", "Txn"].map { method in
+    heads = Workload.Kind.allCases.map { kind in
       HeaderTemplate([
         HeaderField(":method", "POST"), HeaderField(":scheme", "http"),
-        HeaderField(":path", "/etcdserverpb.KV/\(method)"),
+        HeaderField(":path", kind.path),
         HeaderField(":authority", endpoint.authority),
         HeaderField("content-type", "application/grpc"), HeaderField("te", "trailers"),
         HeaderField("user-agent", "martlet-bench"),
@@ -147,6 +147,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
 
   func http2Closed(_ handler: HTTP2Handler, error: (any Error)?) {
     self.handler = nil
+    for slot in flights.indices { flights[slot].stream = nil }
     let lost = Set(flights.indices).subtracting(free)
     for _ in lost {
       observations.recorder.record(error: "connection lost: \(error.map { "\($0)" } ?? "closed")")
@@ -174,13 +175,17 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     guard phase != nil, let handler else { return }
     while let slot = free.last, handler.connection.canOpenStream {
       guard issued < phase!.limit, let since = nextTurn(now: now) else { break }
+      let open = flights[slot].stream
+      var opened: StreamID?
       let sent = phase!.workload.issue(&flights[slot]) { kind, bytes in
-        let stream = handler.connection.openStream(
+        if let open { return handler.connection.sendData(open, bytes, endStream: false) }
+        opened = handler.connection.openStream(
           heads[Int(kind.rawValue)], endStream: false, tag: UInt64(slot))
-        guard let stream else { return false }
-        return handler.connection.sendData(stream, bytes, endStream: true)
+        guard let opened else { return false }
+        return handler.connection.sendData(opened, bytes, endStream: !kind.isStreaming)
       }
       guard sent else { break }
+      if flights[slot].kind.isStreaming { flights[slot].stream = opened ?? open }
       flights[slot].since = since
       free.removeLast()
       issued += 1
@@ -252,6 +257,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
   ) {
     let slot = Int(handler.connection.eventTag)
     if flights[slot].kind == .put { return }
+    defer { if flights[slot].kind.isStreaming { answeredOnStream(slot, handler) } }
     if flights[slot].partial.isEmpty, let message = GRPCMessage.message(in: data) {
       phase?.workload.received(message, for: flights[slot], recorder: &observations.recorder)
       return
@@ -262,6 +268,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     flight.partial.withUnsafeBytes { bytes in
       if let message = GRPCMessage.message(in: bytes) {
         phase?.workload.received(message, for: flight, recorder: &observations.recorder)
+        flights[slot].partial.removeAll(keepingCapacity: true)
       }
     }
   }
@@ -270,9 +277,18 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
     answered(trailers, handler)
   }
 
+  /// The next answer on a stream that stays open.
+  private func answeredOnStream(_ slot: Int, _ handler: HTTP2Handler) {
+    guard flights[slot].partial.isEmpty else { return }
+    let now = handler.connection.now.nanoseconds
+    observations.recorder.record(nanoseconds: now &- min(flights[slot].since, now))
+    release(slot, now: now)
+  }
+
   private func answered(_ trailers: HeaderBlock, _ handler: HTTP2Handler) {
     let slot = Int(handler.connection.eventTag)
     let now = handler.connection.now.nanoseconds
+    flights[slot].stream = nil
     if let status = trailers.first(.grpcStatus), status.count == 1, status[0] == UInt8(ascii: "0") {
       observations.recorder.record(nanoseconds: now &- min(flights[slot].since, now))
       if let log, flights[slot].kind == .put {
@@ -288,7 +304,9 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
 
   func http2(_ handler: HTTP2Handler, reset stream: StreamID, code: HTTP2ErrorCode) {
     observations.recorder.record(error: "stream reset: \(code)")
-    release(Int(handler.connection.eventTag), now: monotonicNanoseconds())
+    let slot = Int(handler.connection.eventTag)
+    flights[slot].stream = nil
+    release(slot, now: monotonicNanoseconds())
   }
 
   private func release(_ slot: Int, now: UInt64) {

@@ -56,14 +56,13 @@ final class LoadRun {
 
   /// Connects, runs `mode` and reports.
   ///
-  /// - Parameter fills: whether all keys are put first.
-  func execute(_ mode: Workload.Mode, fills: Bool) throws -> Report {
+  /// - Parameter fill: what is done first, once for each key; nil for nothing.
+  func execute(_ mode: Workload.Mode, fill: Workload.Mode?) throws -> Report {
     try connect()
     defer { shutDown() }
-    if fills {
-      progress("filling the store with \(keyCount) keys")
-      let filled = run(
-        .put(random: false), seconds: nil, limit: keyCount, rate: nil, name: "fill")
+    if let fill {
+      progress("filling the store, \(keyCount) times")
+      let filled = run(fill, seconds: nil, limit: keyCount, rate: nil, name: "fill")
       if filled.recorder.failed > 0 {
         throw GeneratorError("the store could not be filled: \(filled.recorder.errors)")
       }

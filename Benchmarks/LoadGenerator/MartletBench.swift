@@ -17,7 +17,10 @@ import ArgumentParser
 struct MartletBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "martlet-bench", abstract: "Loads an etcd, and measures.",
-    subcommands: [Put.self, Get.self, Mixed.self, Txn.self, Verify.self])
+    subcommands: [
+      Put.self, Get.self, Mixed.self, Txn.self, Scan.self, KeepAlive.self, Attach.self, Watch.self,
+      Verify.self,
+    ])
 }
 
 /// The order in which keys are touched.
@@ -46,7 +49,7 @@ struct Put: ParsableCommand {
 
   func run() throws {
     let run = try LoadRun(command: "put", options: options, record: record)
-    try run.execute(.put(random: keys == .random), fills: false).publish(to: options.json)
+    try run.execute(.put(random: keys == .random), fill: nil).publish(to: options.json)
   }
 }
 
@@ -57,6 +60,8 @@ struct ReadOptions: ParsableArguments {
 
   @Flag(name: .long, help: "The keys are there already: don't put them first.")
   var noFill = false
+
+  var fill: Workload.Mode? { noFill ? nil : .put(random: false) }
 }
 
 struct Get: ParsableCommand {
@@ -69,7 +74,7 @@ struct Get: ParsableCommand {
 
   func run() throws {
     let run = try LoadRun(command: "get", options: options, serializable: reads.serializable)
-    try run.execute(.get(random: keys == .random), fills: !reads.noFill)
+    try run.execute(.get(random: keys == .random), fill: reads.fill)
       .publish(to: options.json)
   }
 }
@@ -88,7 +93,7 @@ struct Mixed: ParsableCommand {
 
   func run() throws {
     let run = try LoadRun(command: "mixed", options: options, serializable: reads.serializable)
-    try run.execute(.mixed(getsPerThousand: UInt64(gets * 1000)), fills: !reads.noFill)
+    try run.execute(.mixed(getsPerThousand: UInt64(gets * 1000)), fill: reads.fill)
       .publish(to: options.json)
   }
 }
@@ -107,7 +112,43 @@ struct Txn: ParsableCommand {
 
   func run() throws {
     let run = try LoadRun(command: "txn", options: options)
-    try run.execute(.update, fills: false).publish(to: options.json)
+    try run.execute(.update, fill: nil).publish(to: options.json)
+  }
+}
+
+struct Scan: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Reads all keys with one range, again and again.")
+  @OptionGroup var options: RunOptions
+  @OptionGroup var reads: ReadOptions
+
+  func run() throws {
+    let run = try LoadRun(command: "scan", options: options)
+    try run.execute(.scan(serializable: reads.serializable), fill: reads.fill)
+      .publish(to: options.json)
+  }
+}
+
+struct KeepAlive: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "keep-alive",
+    abstract: "Renews leases, granted before, on streams that stay open.")
+  @OptionGroup var options: RunOptions
+
+  func run() throws {
+    let run = try LoadRun(command: "keep-alive", options: options)
+    try run.execute(.keepAlive, fill: .grant).publish(to: options.json)
+  }
+}
+
+struct Attach: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Grants leases, and puts a key with each.")
+  @OptionGroup var options: RunOptions
+
+  func run() throws {
+    let run = try LoadRun(command: "attach", options: options)
+    try run.execute(.attach, fill: nil).publish(to: options.json)
   }
 }
 
@@ -126,7 +167,7 @@ struct Verify: ParsableCommand {
     options.values = header.values
     options.seed = header.seed
     let run = try LoadRun(command: "verify", options: options)
-    let report = try run.execute(.verify(acknowledgements), fills: false)
+    let report = try run.execute(.verify(acknowledgements), fill: nil)
     try report.publish(to: options.json)
     let found = report.requests - report.misses
     print("\(found) of \(acknowledgements.count) acknowledged keys are there")

@@ -67,6 +67,65 @@ struct RequestTemplates: Sendable {
     return try get.bytes.withUnsafeBytes(body)
   }
 
+  /// Hands `body` the grant of a lease that outlives the run.
+  mutating func withGrant<Result>(
+    lease: Int64, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    var request = LeaseGrantRequest()
+    request.id = lease
+    request.timeToLive = 3_600
+    return try withMessage(request, body)
+  }
+
+  mutating func withKeepAlive<Result>(
+    lease: Int64, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    var request = LeaseKeepAliveRequest()
+    request.id = lease
+    return try withMessage(request, body)
+  }
+
+  /// Hands `body` a put of `key` that ends with `lease`.
+  mutating func withPut<Result>(
+    key number: UInt64, variant: Int, lease: Int64,
+    _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    let keyBytes = keys.key(number)
+    return try keyBytes.withUnsafeBytes { key in
+      try values[variant].withUnsafeBytes { value in
+        var put = PutRequest()
+        put.key = key
+        put.value = value
+        put.lease = lease
+        return try withMessage(put, body)
+      }
+    }
+  }
+
+  /// Hands `body` a range over every key there is.
+  mutating func withScan<Result>(
+    serializable: Bool, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    let everything: [UInt8] = [0]
+    return try everything.withUnsafeBytes { everything in
+      var range = RangeRequest()
+      range.key = everything
+      range.rangeEnd = everything
+      range.serializable = serializable
+      return try withMessage(range, body)
+    }
+  }
+
+  private mutating func withMessage<Result>(
+    _ message: some WireMessage, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    scratch.removeAll(keepingCapacity: true)
+    scratch.append(contentsOf: repeatElement(0, count: GRPCMessage.prefixSize))
+    message.append(to: &scratch)
+    GRPCMessage.writePrefix(into: &scratch)
+    return try scratch.withUnsafeBytes(body)
+  }
+
   /// Hands `body` what Kubernetes sends to update an object: if the key is still at `modRevision`, put
   /// it, else get it.
   mutating func withUpdate<Result>(

@@ -1,4 +1,5 @@
 import EtcdWire
+import HTTP2
 import Primitives
 
 /// What one connection asks for, and what it makes of the answers.
@@ -16,10 +17,32 @@ final class Workload {
     case update
     /// Get the keys of a record and compare the values.
     case verify([Acknowledgement])
+    /// Grant leases 1 to `keyCount`, once.
+    case grant
+    /// Grant a lease, put a key with it, and so on.
+    case attach
+    /// Renew leases 1 to `keyCount`, each place on a stream of its own.
+    case keepAlive
+    /// Read every key there is, again and again.
+    case scan(serializable: Bool)
   }
 
-  /// The method asked; the number is its place in `LoadConnection.heads`.
-  enum Kind: UInt8, Sendable { case put, get, update }
+  /// The method asked; the number is its place in `methods`.
+  enum Kind: UInt8, Sendable, CaseIterable {
+    case put, get, update, grant, keepAlive
+
+    var path: String {
+      switch self {
+      case .put: "/etcdserverpb.KV/Put"
+      case .get: "/etcdserverpb.KV/Range"
+      case .update: "/etcdserverpb.KV/Txn"
+      case .grant: "/etcdserverpb.Lease/LeaseGrant"
+      case .keepAlive: "/etcdserverpb.Lease/LeaseKeepAlive"
+      }
+    }
+    /// Whether one stream carries request after request.
+    var isStreaming: Bool { self == .keepAlive }
+  }
 
   /// A request that is on its way.
   struct Flight {
@@ -30,6 +53,8 @@ final class Workload {
     var since: UInt64 = 0
     var key: UInt64 = 0
     var variant = 0
+    /// The stream that stays open between requests, if the kind is streaming.
+    var stream: StreamID?
     /// The start of an answer whose end has not arrived.
     var partial: [UInt8] = []
   }
@@ -80,7 +105,11 @@ final class Workload {
 
   /// How many requests there are by nature; nil if without end.
   var naturalEnd: UInt64? {
-    if case .verify(let list) = mode { UInt64(list.count) } else { nil }
+    switch mode {
+    case .verify(let list): UInt64(list.count)
+    case .grant: keyCount / stride + (first < keyCount % stride ? 1 : 0)
+    default: nil
+    }
   }
 
   /// Prepares the next request and hands its bytes to `send`.
@@ -125,9 +154,40 @@ final class Workload {
       flight.key = expected.key
       flight.variant = Int(expected.variant)
       sent = templates.withGet(key: flight.key) { send(.get, $0) }
+    case .grant:
+      flight.kind = .grant
+      sent = templates.withGrant(lease: Int64(position + 1)) { send(.grant, $0) }
+    case .attach:
+      let turn = issued / 2
+      if issued % 2 == 0 {
+        flight.kind = .grant
+        sent = templates.withGrant(lease: lease(turn)) { send(.grant, $0) }
+      } else {
+        flight.kind = .put
+        let attached = turn < Self.attachLag ? 0 : lease(turn - Self.attachLag)
+        sent = templates.withPut(key: position, variant: flight.variant, lease: attached) {
+          send(.put, $0)
+        }
+      }
+    case .keepAlive:
+      flight.kind = .keepAlive
+      sent = templates.withKeepAlive(lease: Int64(random.below(keyCount)) + 1) {
+        send(.keepAlive, $0)
+      }
+    case .scan(let serializable):
+      flight.kind = .get
+      sent = templates.withScan(serializable: serializable) { send(.get, $0) }
     }
     if sent { issued += 1 }
     return sent
+  }
+
+  /// Grants between a lease's own and its put: servers take the requests of a connection in any order.
+  private static let attachLag: UInt64 = 1_024
+
+  /// The id of this connection's lease `turn`; a warm-up's are others.
+  private func lease(_ turn: UInt64) -> Int64 {
+    Int64(truncatingIfNeeded: (first + turn * stride + 1) | (base == 0 ? 0 : 1 << 48))
   }
 
   /// Looks at an answer's message.
@@ -136,6 +196,16 @@ final class Workload {
   ) {
     switch flight.kind {
     case .put: break
+    case .grant:
+      guard let response = try? LeaseGrantResponse(message), response.timeToLive > 0 else {
+        recorder.record(error: "a lease that was not granted")
+        return
+      }
+    case .keepAlive:
+      guard let response = try? LeaseKeepAliveResponse(message), response.timeToLive > 0 else {
+        recorder.recordMiss()
+        return
+      }
     case .get:
       guard let response = try? RangeResponse(message) else {
         recorder.record(error: "an answer that is not a RangeResponse")
