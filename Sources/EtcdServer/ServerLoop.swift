@@ -98,7 +98,7 @@ final class ServerLoop: GRPCServerDelegate {
   // MARK: Streams
 
   var watchStreams: [StreamKey: WatchStream] = [:]
-  var liveWatches: [WatcherID: Watch] = [:]
+  var liveWatches = LiveWatches()
   private var keepAliveStreams: [StreamKey: GRPCServerConnection] = [:]
   /// Streams that asked to end when the member has no leader.
   private var leaderStreams: [StreamKey: GRPCServerConnection] = [:]

@@ -77,3 +77,24 @@ final class WatchStream {
   var isCaughtUp: Bool { watches.values.allSatisfy(\.isLive) }
   var wantsProgress: Bool { watches.values.contains(where: \.wantsProgress) }
 }
+
+/// The watches of one event loop that stand at the writer, by the writer's ids.
+struct LiveWatches {
+  // By slot: an array holds what a dictionary would hash for each event of each watcher.
+  private var entries: [(id: WatcherID, watch: Watch)?] = []
+
+  subscript(id: WatcherID) -> Watch? {
+    get {
+      guard id.slot < entries.count, let entry = entries[id.slot], entry.id == id else { return nil }
+      return entry.watch
+    }
+    set {
+      while entries.count <= id.slot { entries.append(nil) }
+      entries[id.slot] = newValue.map { (id, $0) }
+    }
+  }
+
+  var values: some Sequence<Watch> { entries.lazy.compactMap { $0?.watch } }
+
+  mutating func removeAll() { entries = [] }
+}

@@ -31,6 +31,17 @@ public struct EventRun: Sendable {
   /// The number of bytes.
   public var size: Int { parts.reduce(0) { $0 + $1.range.count } }
 
+  /// Where all events of the run lie, if one behind the other; nil if not, or if there are none. O(parts).
+  public var contiguousRange: Range<Int>? {
+    guard let first = parts.first else { return nil }
+    var end = first.range.upperBound
+    for part in parts.dropFirst() {
+      guard part.range.lowerBound == end else { return nil }
+      end = part.range.upperBound
+    }
+    return first.range.lowerBound..<end
+  }
+
   /// Appends an event to `parts`, joining it to the last part if nothing lies between.
   static func add(
     _ range: Range<Int>, _ revision: Revision, to parts: inout [Part]

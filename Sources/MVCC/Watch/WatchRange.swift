@@ -14,10 +14,19 @@ public struct WatchRange: Hashable, Sendable {
   }
 }
 
-/// Names a watcher of one registry.
+/// A watcher at the writer.
+///
+/// The lower half is a *slot*: a small number that no other watcher has at the same time, so that what
+/// belongs to watchers can lie in arrays. The upper half counts the slot's uses, so that an id is never
+/// given twice.
 public struct WatcherID: RawRepresentable, Hashable, Comparable, Sendable {
   public var rawValue: UInt64
   @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  @inlinable public init(slot: Int, use: UInt32) {
+    rawValue = UInt64(use) << 32 | UInt64(UInt32(truncatingIfNeeded: slot))
+  }
+  @inlinable public var slot: Int { Int(rawValue & 0xFFFF_FFFF) }
+  @inlinable public var use: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
   @inlinable public static func < (left: WatcherID, right: WatcherID) -> Bool {
     left.rawValue < right.rawValue
   }

@@ -35,6 +35,15 @@ public struct WatchRegistry {
     var wantsPrevious: Bool
   }
 
+  private struct Place {
+    /// How often the slot was used; 0 never.
+    var use: UInt32 = 0
+    /// Nil where the slot is free.
+    var group: Int?
+    /// Its position in the group's list.
+    var position = 0
+  }
+
   private struct Group {
     var wish: Wish
     let filter: UInt8
@@ -49,25 +58,29 @@ public struct WatchRegistry {
   private var groups: [Group] = []
   private var freeGroups: [Int] = []
   private var groupOfWish: [Wish: Int] = [:]
-  private var groupOfWatcher: [WatcherID: Int] = [:]
+  /// Where the watcher of each slot stands.
+  private var places: [Place] = []
+  private var freeSlots: [Int] = []
   private var index = IntervalIndex()
-  private var lastID: UInt64 = 0
 
   public init() {}
 
   /// How many watchers there are.
-  public var count: Int { groupOfWatcher.count }
+  public var count: Int { places.count - freeSlots.count }
 
   /// Adds a watcher. It gets the events of batches matched from now on. O(log n).
   public mutating func register(
     _ range: WatchRange, filter: WatchFilter, wantsPrevious: Bool
   ) -> WatcherID {
-    lastID += 1
-    let id = WatcherID(rawValue: lastID)
+    let slot = freeSlots.popLast() ?? places.count
+    if slot == places.count { places.append(Place()) }
+    places[slot].use &+= 1
+    let id = WatcherID(slot: slot, use: places[slot].use)
     let wish = Wish(range: range, filter: filter.rawValue, wantsPrevious: wantsPrevious)
     if let group = groupOfWish[wish] {
+      places[slot].group = group
+      places[slot].position = groups[group].watchers.count
       groups[group].watchers.append(id)
-      groupOfWatcher[id] = group
       return id
     }
     let new = Group(
@@ -82,26 +95,42 @@ public struct WatchRegistry {
       groups.append(new)
     }
     groupOfWish[wish] = group
-    groupOfWatcher[id] = group
+    places[slot].group = group
+    places[slot].position = 0
     if let bounds = new.bounds { index.insert(bounds, group) }
     return id
   }
 
-  /// Removes a watcher. O(log n + watchers of the same wish).
+  /// Removes a watcher. O(log n).
   ///
   /// - Returns: whether there was such a watcher.
   @discardableResult
   public mutating func cancel(_ id: WatcherID) -> Bool {
-    guard let group = groupOfWatcher.removeValue(forKey: id) else { return false }
-    if let place = groups[group].watchers.firstIndex(of: id) {
-      groups[group].watchers.remove(at: place)
+    guard id.slot < places.count, places[id.slot].use == id.use,
+      let group = places[id.slot].group
+    else { return false }
+    // The list's last watcher takes the place.
+    let position = places[id.slot].position
+    let last = groups[group].watchers.removeLast()
+    if last != id {
+      groups[group].watchers[position] = last
+      places[last.slot].position = position
     }
+    places[id.slot].group = nil
+    freeSlots.append(id.slot)
     if groups[group].watchers.isEmpty {
       if let bounds = groups[group].bounds { index.remove(bounds, group) }
       groupOfWish[groups[group].wish] = nil
       freeGroups.append(group)
     }
     return true
+  }
+
+  /// Removes all watchers. Their ids stay taken.
+  public mutating func cancelAll() {
+    for slot in places.indices where places[slot].group != nil {
+      cancel(WatcherID(slot: slot, use: places[slot].use))
+    }
   }
 
   /// Finds out who is to hear of a batch's events.
@@ -113,7 +142,7 @@ public struct WatchRegistry {
   ///   - batch: the events to look at; of one entry, or joined from consecutive ones.
   ///   - view: the view published after the batch was applied, before any maintenance or later one.
   public mutating func match(_ batch: EventBatch, in view: StoreView) -> [WatchDelivery] {
-    if batch.isEmpty || groupOfWatcher.isEmpty { return [] }
+    if batch.isEmpty || count == 0 { return [] }
     defer { withExtendedLifetime(view.published) {} }
     let root = view.root
     var met: [Int] = []

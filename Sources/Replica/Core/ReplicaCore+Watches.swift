@@ -6,31 +6,34 @@ import Primitives
 /// The watchers of this member, and where their events go.
 struct WatchTable {
   private var registry = WatchRegistry()
-  private var sinks: [WatcherID: any ReplySink] = [:]
+  /// One an event loop, from its first watcher on.
+  private var sinks: [any ReplySink] = []
+  /// Whose the watcher of each slot is; of free slots, whose it was.
+  private var sinkOfSlot: [Int] = []
 
-  var count: Int { sinks.count }
+  var count: Int { registry.count }
 
   mutating func insert(_ request: WatchRequest, sink: any ReplySink) -> WatcherID {
     let id = registry.register(
       request.range, filter: request.filter, wantsPrevious: request.wantsPrevious)
-    sinks[id] = sink
+    let number = sinks.firstIndex { $0 === sink } ?? sinks.count
+    if number == sinks.count { sinks.append(sink) }
+    if id.slot == sinkOfSlot.count {
+      sinkOfSlot.append(number)
+    } else {
+      sinkOfSlot[id.slot] = number
+    }
     return id
   }
 
-  mutating func remove(_ id: WatcherID) {
-    if sinks.removeValue(forKey: id) != nil { registry.cancel(id) }
-  }
+  mutating func remove(_ id: WatcherID) { registry.cancel(id) }
 
   /// Tells every sink that its watchers missed events that are compacted away, and forgets them.
   mutating func loseAll(compacted revision: Revision, into effects: inout Effects) {
-    var told: [any ReplySink] = []
-    for (id, sink) in sinks {
-      registry.cancel(id)
-      guard !told.contains(where: { $0 === sink }) else { continue }
-      told.append(sink)
+    for sink in sinks {
       effects.deliver(Reply(token: 0, outcome: .watchesLost(compacted: revision)), to: sink)
     }
-    sinks = [:]
+    registry.cancelAll()
   }
 
   /// Delivers the events of `batch`, which `view` holds, to the sinks of the watchers that they concern.
@@ -38,31 +41,26 @@ struct WatchTable {
   /// Watchers that get the same events share their encoding; each sink gets the part of the list of
   /// watchers that is its own.
   mutating func match(_ batch: EventBatch, in view: StoreView, into effects: inout Effects) {
-    guard !sinks.isEmpty else { return }
-    var bySink: [(sink: any ReplySink, deliveries: [WatchDelivery])] = []
+    guard registry.count > 0 else { return }
+    var bySink = [[WatchDelivery]](repeating: [], count: sinks.count)
     for delivery in registry.match(batch, in: view) {
-      // Where this delivery stands in each sink's list, so that its watchers are gathered in one.
-      var places: [(sink: Int, delivery: Int)] = []
+      if sinks.count == 1 {
+        bySink[0].append(delivery)
+        continue
+      }
+      // Where this delivery stands in each sink's list.
+      var places = [Int](repeating: -1, count: sinks.count)
       for watcher in delivery.watchers {
-        guard let sink = sinks[watcher] else { continue }
-        if let place = places.first(where: { bySink[$0.sink].sink === sink }) {
-          bySink[place.sink].deliveries[place.delivery].watchers.append(watcher)
-          continue
+        let sink = sinkOfSlot[watcher.slot]
+        if places[sink] < 0 {
+          places[sink] = bySink[sink].count
+          bySink[sink].append(WatchDelivery(watchers: [], events: delivery.events))
         }
-        let position: Int
-        if let known = bySink.firstIndex(where: { $0.sink === sink }) {
-          position = known
-        } else {
-          bySink.append((sink, []))
-          position = bySink.count - 1
-        }
-        places.append((position, bySink[position].deliveries.count))
-        bySink[position].deliveries.append(
-          WatchDelivery(watchers: [watcher], events: delivery.events))
+        bySink[sink][places[sink]].watchers.append(watcher)
       }
     }
-    for item in bySink {
-      effects.deliver(Reply(token: 0, outcome: .events(item.deliveries)), to: item.sink)
+    for (sink, deliveries) in zip(sinks, bySink) where !deliveries.isEmpty {
+      effects.deliver(Reply(token: 0, outcome: .events(deliveries)), to: sink)
     }
   }
 }
