@@ -35,10 +35,15 @@ final class Authenticator: Sendable {
     static let rememberedCertificates = 4_096
   }
 
+  /// Finds the user of a token that isn't in a list: a service account's.
+  typealias Lookup = @Sendable (String) async -> UserInfo?
+
   private let tokens: [Data: UserInfo]
+  private let lookUp: Lookup
   private let certificates = Mutex<[Data: UserInfo]>([:])
 
-  init(tokens: [String: UserInfo]) {
+  init(tokens: [String: UserInfo], lookUp: @escaping Lookup = { _ in nil }) {
+    self.lookUp = lookUp
     var digests: [Data: UserInfo] = [:]
     for (token, user) in tokens { digests[Self.digest(token)] = user }
     self.tokens = digests
@@ -47,7 +52,7 @@ final class Authenticator: Sendable {
   private static func digest(_ token: String) -> Data { Data(SHA256.hash(data: Data(token.utf8))) }
 
   /// - Returns: nil where the request shows a token that is not known.
-  func authenticate(_ request: HTTPRequest) -> UserInfo? {
+  func authenticate(_ request: HTTPRequest) async -> UserInfo? {
     if let certificate = request.connection.clientCertificate,
       let user = user(of: certificate)
     {
@@ -56,10 +61,14 @@ final class Authenticator: Sendable {
     guard let header = request.fields["Authorization"] else { return .anonymous }
     let parts = header.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: true)
     guard parts.count == 2, parts[0].lowercased() == "bearer" else { return .anonymous }
-    guard var user = tokens[Self.digest(parts[1].trimmingCharacters(in: .whitespaces))] else {
-      return nil
-    }
-    user.groups.append("system:authenticated")
+    return await user(ofToken: parts[1].trimmingCharacters(in: .whitespaces))
+  }
+
+  /// The user of a bearer token; nil where nobody knows it.
+  func user(ofToken token: String) async -> UserInfo? {
+    var user = tokens[Self.digest(token)]
+    if user == nil { user = await lookUp(token) }
+    user?.groups.append("system:authenticated")
     return user
   }
 

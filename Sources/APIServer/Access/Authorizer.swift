@@ -2,6 +2,8 @@
 protocol Authorizer: Sendable {
   /// - Returns: nil to allow; else why not, in the words that follow the refusal.
   func refusal(of info: RequestInfo, by user: UserInfo) -> String?
+  /// What a user may do, as far as it can be told in rules.
+  func rules(of user: UserInfo) -> [ComponentAuthorizer.Rule]
 }
 
 /// The rules of a cluster without RBAC: administrators do everything, the cluster's own components
@@ -45,6 +47,9 @@ struct ComponentAuthorizer: Authorizer {
       return info.verb == "get" || info.verb == "head"
         ? nil : "User \"\(user.name)\" cannot \(info.verb) path \"\(info.path)\""
     }
+    if info.verb == "create", Self.questions.contains(info.resource), !user.isAnonymous {
+      return nil
+    }
     if rules(for: user).contains(where: { $0.allows(info) }) { return nil }
     var text =
       "User \"\(user.name)\" cannot \(info.verb) resource \"\(info.resourceText)\" "
@@ -53,6 +58,16 @@ struct ComponentAuthorizer: Authorizer {
       info.namespace.isEmpty
       ? " at the cluster scope" : " in the namespace \"\(info.namespace)\""
     return text
+  }
+
+  /// What everybody may ask about themselves.
+  private static let questions: Set<String> = [
+    "selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews",
+  ]
+
+  func rules(of user: UserInfo) -> [Rule] {
+    if user.groups.contains("system:masters") { return [Rule(["*"], ["*"])] }
+    return rules(for: user) + [Rule(["create"], Self.questions)]
   }
 
   private func rules(for user: UserInfo) -> [Rule] {

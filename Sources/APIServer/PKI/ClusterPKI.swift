@@ -143,6 +143,15 @@ public struct ClusterPKI: Sendable {
         hosts: [name] + addresses.filter { $0 != name }, isServer: true, isClient: true))
   }
 
+  /// The key by which service account tokens are signed, in PEM. Servers of one cluster share it.
+  public func ensureTokenKey() throws -> String {
+    let files = SecretFiles(directory: directory + "/pki")
+    if let text = try files.read("sa.key") { return text }
+    let text = ServiceAccountTokens.newKey()
+    try files.write("sa.key", text + "\n")
+    return text
+  }
+
   /// A random token that stands for the administrator; made once.
   public func ensureAdminToken() throws -> String {
     let files = SecretFiles(directory: directory + "/pki")

@@ -103,7 +103,7 @@ public final class KubeAPIServer: Sendable {
     cache = WatchCache(
       store: store,
       prefixes: {
-        Set(scheme().resources.map { $0.storageKeyPrefix() }).sorted {
+        Set(scheme().resources.filter(\.isStored).map { $0.storageKeyPrefix() }).sorted {
           ($0.utf8.count, $0) > ($1.utf8.count, $1)
         }
       },
@@ -114,11 +114,13 @@ public final class KubeAPIServer: Sendable {
       scheme: scheme, store: store, cache: cache,
       allocation: ServiceAllocation(
         addresses: serviceRange, ports: configuration.servicePorts),
+      tokens: try ServiceAccountTokens(pem: try pki.ensureTokenKey()),
       environment: environment.service,
       logger: logger)
     health = HealthChecks(cache: cache)
     let router = RequestRouter(
-      service: service, authenticator: Authenticator(tokens: tokens),
+      service: service,
+      authenticator: Authenticator(tokens: tokens) { [service] in await service.user(of: $0) },
       authorizer: ComponentAuthorizer(),
       documents: APIDocuments(
         scheme: scheme,

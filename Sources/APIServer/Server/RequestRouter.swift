@@ -14,6 +14,7 @@ final class RequestRouter: Sendable {
   private let health: HealthChecks
   private let nodes: NodeConnector?
   private let logger: Logger
+  private let reviews: Reviews
 
   init(
     service: ResourceService, authenticator: Authenticator, authorizer: any Authorizer,
@@ -26,6 +27,8 @@ final class RequestRouter: Sendable {
     self.health = health
     self.nodes = nodes
     self.logger = logger
+    reviews = Reviews(
+      authenticator: authenticator, authorizer: authorizer, environment: service.environment)
   }
 
   func handle(_ request: HTTPRequest) async -> HTTPResponse {
@@ -46,7 +49,7 @@ final class RequestRouter: Sendable {
 
   private func respond(_ request: HTTPRequest) async throws(StatusError) -> HTTPResponse {
     let info = RequestInfo(method: request.method, target: request.target)
-    guard let user = authenticator.authenticate(request) else { throw .unauthorized }
+    guard let user = await authenticator.authenticate(request) else { throw .unauthorized }
     if let answer = health.answer(request.target) { return answer }
     if info.path == "/version" { return documents.version }
     if user.isAnonymous { throw .unauthorized }
@@ -81,6 +84,7 @@ final class RequestRouter: Sendable {
       request: request, info: info, user: user, resource: resource)
     guard info.subresource.isEmpty else { return try await dispatchSubresource(call) }
     guard resource.verbs.contains(info.verb) else { throw notAllowed(call) }
+    if !resource.isStored { return try await reviews.answer(call) }
     switch info.verb {
     case "get": return try await service.get(call)
     case "list": return try await service.list(call)
@@ -109,6 +113,7 @@ final class RequestRouter: Sendable {
     case ("scale", "update"), ("scale", "patch"): return try await service.writeScale(call)
     case ("binding", "create"): return try await service.bind(call)
     case ("eviction", "create"): return try await service.evict(call)
+    case ("token", "create"): return try await service.createToken(call)
     case ("log", "get"):
       guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
       return try await service.log(call, nodes: nodes)

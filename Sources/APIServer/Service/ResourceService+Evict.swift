@@ -106,7 +106,7 @@ extension ResourceService {
     let generation = budget.value["metadata"]["generation"].integer ?? 0
     func refusal(_ reason: String) -> StatusError {
       var error = StatusError.tooManyRequests(
-        "Cannot evict pod as it would violate the pod's disruption budget.", retryAfterSeconds: 10)
+        "Cannot evict pod as it would violate the pod's disruption budget.", retryAfterSeconds: 0)
       error.details?.causes = [
         StatusError.Cause(reason: "DisruptionBudget", message: reason)
       ]

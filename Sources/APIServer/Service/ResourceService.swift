@@ -30,6 +30,7 @@ final class ResourceService: Sendable {
   let eventLeases: EventLeases
   let admission: Admission
   let allocation: ServiceAllocation
+  let tokens: ServiceAccountTokens
   let environment: Environment
   let logger: Logger
 
@@ -43,12 +44,14 @@ final class ResourceService: Sendable {
 
   init(
     scheme: @escaping @Sendable () -> Scheme, store: any ObjectStore, cache: WatchCache,
-    allocation: ServiceAllocation, environment: Environment, logger: Logger
+    allocation: ServiceAllocation, tokens: ServiceAccountTokens, environment: Environment,
+    logger: Logger
   ) {
     self.scheme = scheme
     self.store = store
     self.cache = cache
     self.allocation = allocation
+    self.tokens = tokens
     self.environment = environment
     self.logger = logger
     revisions = RevisionReader(store: store)

@@ -9,9 +9,11 @@ struct RequestBody: Sendable {
   /// The paths of keys that came more than once; the last one counts.
   var duplicates: [String]
 
-  static let mediaTypes = ["application/json", "application/yaml"]
+  static let mediaTypes = [
+    "application/json", "application/yaml", ProtobufObject.mediaType,
+  ]
 
-  /// Reads a body as JSON or YAML, by its Content-Type. No type means JSON: old kubectls send none.
+  /// Reads a body as JSON, YAML or protobuf, by its Content-Type. No type means JSON: old kubectls send none.
   static func parse(
     _ request: HTTPRequest, kind: GroupVersionKind
   ) throws(StatusError) -> Value.Parsed {
@@ -21,6 +23,12 @@ struct RequestBody: Sendable {
     case "application/json", "application/x-www-form-urlencoded":
       do throws(JSONError) { return try Value.parse(request.body) } catch {
         throw .unparsable(kind, error)
+      }
+    case ProtobufObject.mediaType:
+      do throws(ProtobufError) {
+        return Value.Parsed(value: try ProtobufObject.decode(request.body), duplicates: [])
+      } catch {
+        throw .badRequest(error.message)
       }
     case "application/yaml":
       do throws(YAML.Failure) {

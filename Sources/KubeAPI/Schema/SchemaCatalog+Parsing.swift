@@ -3,12 +3,13 @@ import Primitives
 // The table's format, one type after the other, a line each:
 //
 //   :core.v1.Container;G/v1/Kind;Agranular   a type; G: group/version/kind, A: map type
-//   name=s!                                  a field; `!`: required
-//   ports=[@core.v1.ContainerPort;Lmap;KcontainerPort,protocol;McontainerPort;Pmerge
+//   name=s!;N1                               a field; `!`: required
+//   ports=[@core.v1.ContainerPort;Lmap;KcontainerPort,protocol;McontainerPort;Pmerge;N6
 //
 // Types: s string, b bool, i int32, l int64, d double, y bytes, t time, u time in microseconds,
 // q quantity, x int or string, * any, @NAME object, [T array of T, {T map of T.
-// Attributes of fields: L list type, K map keys, A map type, M merge key, P patch strategies.
+// Attributes of fields: L list type, K map keys, A map type, M merge key, P patch strategies, N number in
+// protobuf (N2.13: number 13 in the message that is embedded as number 2).
 
 extension SchemaCatalog {
   /// Reads a generated table. It is part of the program, so what is wrong in it is a broken
@@ -85,6 +86,7 @@ private struct SchemaTableParser {
     var isAtomic = false
     var mergeKey: String?
     var strategies: [String] = []
+    var numbers: [UInt32] = []
     for part in parts.dropFirst() {
       let value = SchemaTableParser.string(part.dropFirst())
       switch part.first {
@@ -93,6 +95,7 @@ private struct SchemaTableParser {
       case UInt8(ascii: "A"): isAtomic = value == "atomic"
       case UInt8(ascii: "M"): mergeKey = value
       case UInt8(ascii: "P"): strategies = value.split(separator: ",").map(String.init)
+      case UInt8(ascii: "N"): numbers = value.split(separator: ".").compactMap { UInt32($0) }
       default: invariantFailure("schema table: unknown attribute of a field")
       }
     }
@@ -100,7 +103,7 @@ private struct SchemaTableParser {
       name: SchemaTableParser.string(parts[0][..<equals]), type: fieldType(code),
       isRequired: isRequired, listType: listType, mapKeys: mapKeys, isAtomic: isAtomic,
       mergeKey: mergeKey, mergesList: strategies.contains("merge"),
-      retainsKeys: strategies.contains("retainKeys"))
+      retainsKeys: strategies.contains("retainKeys"), numbers: numbers)
   }
 
   private func fieldType(_ code: Bytes) -> FieldType {

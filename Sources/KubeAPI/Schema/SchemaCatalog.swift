@@ -79,6 +79,9 @@ public struct TypeSchema: Sendable {
   /// The object is replaced as a whole by server-side apply, not merged field by field.
   public let isAtomic: Bool
   private let index: [String: Int]
+  /// By number in protobuf: of the type's own fields, and (in the upper half) of embedded ones.
+  private let numbers: [UInt64: Int]
+  private let embedding: Set<UInt32>
 
   public init(
     name: String, kind: GroupVersionKind? = nil, fields: [FieldSchema], isAtomic: Bool = false
@@ -89,7 +92,28 @@ public struct TypeSchema: Sendable {
     self.isAtomic = isAtomic
     index = Dictionary(
       fields.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
+    var numbers: [UInt64: Int] = [:]
+    var embedding: Set<UInt32> = []
+    for (index, field) in fields.enumerated() {
+      switch field.numbers.count {
+      case 1: numbers[UInt64(field.numbers[0])] = index
+      case 2:
+        numbers[UInt64(field.numbers[0]) << 32 | UInt64(field.numbers[1])] = index
+        embedding.insert(field.numbers[0])
+      default: break
+      }
+    }
+    self.numbers = numbers
+    self.embedding = embedding
   }
+
+  /// The field with a number in protobuf, of the type's own message or of one that is embedded in it.
+  func field(number: UInt32, in outer: UInt32?) -> FieldSchema? {
+    numbers[UInt64(outer ?? 0) << 32 | UInt64(number)].map { fields[$0] }
+  }
+
+  /// Whether the field with this number holds a message whose fields are the object's own in JSON.
+  func embeds(_ number: UInt32) -> Bool { embedding.contains(number) }
 
   public func field(_ name: String) -> FieldSchema? { index[name].map { fields[$0] } }
 
@@ -140,11 +164,14 @@ public struct FieldSchema: Sendable {
   public let mergesList: Bool
   /// Strategic merge: keys that the patch doesn't name in `$retainKeys` are dropped.
   public let retainsKeys: Bool
+  /// The number in protobuf; two for a field of an embedded message: that message's, and its own there. Empty
+  /// where there is none.
+  public let numbers: [UInt32]
 
   public init(
     name: String, type: FieldType, isRequired: Bool = false, listType: ListType = .atomic,
     mapKeys: [String] = [], isAtomic: Bool = false, mergeKey: String? = nil,
-    mergesList: Bool = false, retainsKeys: Bool = false
+    mergesList: Bool = false, retainsKeys: Bool = false, numbers: [UInt32] = []
   ) {
     self.name = name
     self.type = type
@@ -155,5 +182,6 @@ public struct FieldSchema: Sendable {
     self.mergeKey = mergeKey
     self.mergesList = mergesList
     self.retainsKeys = retainsKeys
+    self.numbers = numbers
   }
 }

@@ -168,7 +168,25 @@ extension ResourceDefinition {
 
   // MARK: The other groups
 
+  /// A question that the server answers and doesn't store.
+  private static func review(
+    _ group: String, _ name: String, _ plural: String, isNamespaced: Bool = false
+  ) -> ResourceDefinition {
+    let prefix = group.split(separator: ".").first.map(String.init) ?? ""
+    return ResourceDefinition(
+      kind: kind(group, name), plural: plural, isNamespaced: isNamespaced, verbs: ["create"],
+      schema: schema("\(prefix).v1.\(name)"), isStored: false)
+  }
+
   private static let others: [ResourceDefinition] = [
+    review("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews"),
+    review("authentication.k8s.io", "TokenReview", "tokenreviews"),
+    review(
+      "authorization.k8s.io", "LocalSubjectAccessReview", "localsubjectaccessreviews",
+      isNamespaced: true),
+    review("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
+    review("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
+    review("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews"),
     ResourceDefinition(
       kind: kind("coordination.k8s.io", "Lease"), plural: "leases", isNamespaced: true,
       schema: schema("coordination.v1.Lease"), printer: .lease, strategy: LeaseStrategy()),

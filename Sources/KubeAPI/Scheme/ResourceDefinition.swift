@@ -24,13 +24,16 @@ public struct ResourceDefinition: Sendable {
   public var selectableFields: [SelectableField]
   public var printer: TablePrinter
   public var strategy: any ResourceStrategy
+  /// False for kinds that are only questions to the server.
+  public var isStored: Bool
 
   public init(
     kind: GroupVersionKind, plural: String, singular: String? = nil, shortNames: [String] = [],
     categories: [String] = [], isNamespaced: Bool, storagePrefix: String? = nil,
     storage: StorageForm? = nil, verbs: [String] = ResourceDefinition.allVerbs,
     subresources: [Subresource] = [], schema: Schema, selectableFields: [SelectableField] = [],
-    printer: TablePrinter = .standard, strategy: any ResourceStrategy = StandardStrategy()
+    printer: TablePrinter = .standard, strategy: any ResourceStrategy = StandardStrategy(),
+    isStored: Bool = true
   ) {
     self.kind = kind
     self.plural = plural
@@ -46,6 +49,7 @@ public struct ResourceDefinition: Sendable {
     self.selectableFields = selectableFields
     self.printer = printer
     self.strategy = strategy
+    self.isStored = isStored
   }
 
   /// In the order in which discovery lists them.
