@@ -21,6 +21,12 @@ public struct ClusterSnapshot: Sendable {
 
   /// By name.
   public private(set) var nodes: [String: Node] = [:]
+  /// Labels of namespaces, which rules about neighbours may ask for.
+  public internal(set) var namespaceLabels: [String: Value] = [:]
+  /// Pods that room was made for, by uid: where they are to go once it is there.
+  private var nominated: [String: (node: String, pod: PodView)] = [:]
+  /// Uids of placed pods that don't want certain others near.
+  private var antiAffineUIDs: Set<String> = []
   /// Where each pod counts.
   private var places: [String: (node: String, pod: PodView)] = [:]
 
@@ -47,15 +53,39 @@ public struct ClusterSnapshot: Sendable {
   public mutating func place(_ pod: PodView, on node: String) {
     remove(pod: pod.uid)
     places[pod.uid] = (node, pod)
+    nominated[pod.uid] = nil
+    if !pod.object["spec"]["affinity"]["podAntiAffinity"].isNull { antiAffineUIDs.insert(pod.uid) }
     nodes[node]?.pods[pod.uid] = pod
     nodes[node]?.requested.add(pod.requests)
   }
 
   public mutating func remove(pod uid: String) {
+    nominated[uid] = nil
     guard let place = places.removeValue(forKey: uid) else { return }
+    antiAffineUIDs.remove(uid)
     if nodes[place.node]?.pods.removeValue(forKey: uid) != nil {
       nodes[place.node]?.requested.subtract(place.pod.requests)
     }
+  }
+
+  /// Pods with rules against others near them.
+  var antiAffine: [(node: String, pod: PodView)] { antiAffineUIDs.compactMap { places[$0] } }
+
+  /// Keeps room on a node for a pod, against pods that matter less.
+  public mutating func nominate(_ pod: PodView, for node: String) {
+    nominated[pod.uid] = (node, pod)
+  }
+
+  /// A node with what is kept on it for pods that matter as much as `pod` or more.
+  func reserving(_ node: Node, for pod: PodView) -> Node {
+    guard !nominated.isEmpty else { return node }
+    var node = node
+    for (uid, other) in nominated
+    where other.node == node.object.name && uid != pod.uid && other.pod.priority >= pod.priority {
+      node.pods[uid] = other.pod
+      node.requested.add(other.pod.requests)
+    }
+    return node
   }
 
   /// The node that a pod counts on.

@@ -29,14 +29,18 @@ public struct Decision: Sendable, Equatable {
     let requests = pod.requests
     var verdicts: [Verdict] = []
     var best: (score: Int64, pods: Int, node: String)?
-    for name in snapshot.nodes.keys.sorted() {
-      let node = snapshot.nodes[name]!
-      let reasons = Filters.reasons(against: node, for: pod, requests: requests)
+    let rules = PlacementRules(pod, snapshot)
+    let names = snapshot.nodes.keys.sorted()
+    let wishes = Scores.wishes(names.map { snapshot.nodes[$0]!.object }, pod, rules)
+    for (index, name) in names.enumerated() {
+      let node = snapshot.reserving(snapshot.nodes[name]!, for: pod)
+      let reasons = Filters.reasons(against: node, for: pod, requests: requests, rules: rules)
       guard reasons.isEmpty else {
         verdicts.append(Verdict(node: name, reasons: reasons, score: 0))
         continue
       }
-      let score = Scores.leastAllocated(node, requests) + Scores.balanced(node, requests)
+      let score =
+        Scores.leastAllocated(node, requests) + Scores.balanced(node, requests) + wishes[index]
       verdicts.append(Verdict(node: name, reasons: [], score: score))
       if best == nil || (score, -node.pods.count) > (best!.score, -best!.pods) {
         best = (score, node.pods.count, name)
@@ -60,12 +64,16 @@ public struct Decision: Sendable, Equatable {
 enum Filters {
   /// The first filter's objection to `node`; empty if none objects.
   static func reasons(
-    against node: ClusterSnapshot.Node, for pod: PodView, requests: ResourceAmounts
+    against node: ClusterSnapshot.Node, for pod: PodView, requests: ResourceAmounts,
+    rules: PlacementRules
   ) -> [String] {
     let objection =
       unschedulable(node, pod) ?? nodeName(node, pod) ?? taints(node, pod) ?? affinity(node, pod)
       ?? hostPorts(node, pod)
-    return objection.map { [$0] } ?? resources(node, requests)
+    if let objection { return [objection] }
+    let lacking = resources(node, requests)
+    if !lacking.isEmpty { return lacking }
+    return rules.objection(node.object).map { [$0] } ?? []
   }
 
   private static func unschedulable(_ node: ClusterSnapshot.Node, _ pod: PodView) -> String? {
@@ -141,8 +149,41 @@ enum Filters {
   }
 }
 
-/// How good a place is, 0...100.
+/// How good a place is: each score 0...100, times its weight.
 enum Scores {
+  /// What the pod would like, for each node. Weights are Kubernetes' defaults: taints 3, node affinity 2,
+  /// neighbours 2, spread 2. A wish that tells no two nodes apart counts for nothing.
+  static func wishes(_ nodes: [NodeView], _ pod: PodView, _ rules: PlacementRules) -> [Int64] {
+    let terms = pod.object["spec"]["affinity"]["nodeAffinity"][
+      "preferredDuringSchedulingIgnoredDuringExecution"
+    ].elements
+    let preferences = nodes.map(rules.preference)
+    var totals = Array(repeating: Int64(0), count: nodes.count)
+    func add(_ raw: [Int64], weight: Int64) {
+      guard let low = raw.min(), let high = raw.max(), high > low else { return }
+      for index in raw.indices {
+        totals[index] += weight * ((raw[index] - low) * 100 / (high - low))
+      }
+    }
+    add(
+      nodes.map { node in
+        -Int64(
+          node.taints.filter { $0["effect"] == "PreferNoSchedule" && !pod.tolerates($0) }.count)
+      }, weight: 3)
+    if !terms.isEmpty {
+      add(
+        nodes.map { node in
+          terms.reduce(0) {
+            $0
+              + (NodeSelector.matches(term: $1["preference"], node) ? $1["weight"].integer ?? 0 : 0)
+          }
+        }, weight: 2)
+    }
+    add(preferences.map(\.affinity), weight: 2)
+    add(preferences.map(\.spread), weight: 2)
+    return totals
+  }
+
   /// The part of CPU and memory that stays free.
   static func leastAllocated(_ node: ClusterSnapshot.Node, _ requests: ResourceAmounts) -> Int64 {
     let parts = fractions(node, requests)

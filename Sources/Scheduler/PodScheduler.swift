@@ -44,6 +44,8 @@ final class SchedulingLoop: Sendable {
   private let events: EventRecorder
   private let pods: Informer
   private let nodes: Informer
+  private let namespaces: Informer
+  private let budgets: Informer
   private let state = Mutex(State())
   /// Pods that have been decided and whose binding is to be written.
   private let bindings = WorkQueue<ObjectKey>()
@@ -63,7 +65,13 @@ final class SchedulingLoop: Sendable {
     events = EventRecorder(client: client, component: PodScheduler.name, log: log)
     pods = Informer(.pods, client: client, log: log)
     nodes = Informer(.nodes, client: client, log: log)
+    namespaces = Informer(.namespaces, client: client, log: log)
+    budgets = Informer(.disruptionBudgets, client: client, log: log)
     nodes.addHandler { [weak self] in self?.nodeChanged($0) }
+    namespaces.addHandler { [weak self] change in
+      let namespace = AnyObjectView(change.object)
+      self?.state.withLock { $0.snapshot.namespaceLabels[namespace.name] = namespace.labels }
+    }
     pods.addHandler { [weak self] in self?.podChanged($0) }
   }
 
@@ -77,8 +85,12 @@ final class SchedulingLoop: Sendable {
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await self.pods.run() }
       group.addTask { await self.nodes.run() }
+      group.addTask { await self.namespaces.run() }
+      group.addTask { await self.budgets.run() }
       await pods.waitUntilSynced()
       await nodes.waitUntilSynced()
+      await namespaces.waitUntilSynced()
+      await budgets.waitUntilSynced()
       group.addTask { await reconciler.run() }
       group.addTask { await binder.run() }
       group.addTask {
@@ -132,7 +144,11 @@ final class SchedulingLoop: Sendable {
       defer { state.unschedulable = [] }
       return state.unschedulable
     }
-    for key in keys.sorted() { queue.add(key) }
+    // What matters most goes first.
+    let waiting = keys.map { (key: $0, priority: pods.get($0).map { PodView($0).priority } ?? 0) }
+    for item in waiting.sorted(by: { ($1.priority, $0.key) < ($0.priority, $1.key) }) {
+      queue.add(item.key)
+    }
   }
 
   // MARK: Deciding
@@ -153,9 +169,17 @@ final class SchedulingLoop: Sendable {
     case .bind:
       bindings.add(key)
     case .unschedulable(let message):
+      let preemption = preempt(for: pod)
       state.withLock { _ = $0.unschedulable.insert(key) }
-      events.record(object, .warning, reason: "FailedScheduling", message: message)
-      try await markUnschedulable(pod, message)
+      let count = decision.verdicts.count
+      let text =
+        preemption != nil || count == 0
+        ? message
+        : "\(message) preemption: 0/\(count) nodes are available: \(count) No preemption victims found "
+          + "for incoming pod."
+      events.record(object, .warning, reason: "FailedScheduling", message: text)
+      try await markUnschedulable(pod, text, nominated: preemption?.node)
+      if let preemption { try await evict(preemption, for: pod) }
     }
   }
 
@@ -191,20 +215,72 @@ final class SchedulingLoop: Sendable {
     }
   }
 
-  private func markUnschedulable(_ pod: PodView, _ message: String) async throws {
+  // MARK: Preemption
+
+  /// Finds room for a pod that fits nowhere, and keeps it for it. One that waits for its victims to go is left
+  /// to wait.
+  private func preempt(for pod: PodView) -> Preemption? {
+    let budgets = budgets.list()
+    return state.withLock { state in
+      let nominee = pod.object["status"]["nominatedNodeName"].string ?? ""
+      if let node = state.snapshot.nodes[nominee],
+        node.pods.values.contains(where: { $0.isBeingDeleted && $0.priority < pod.priority })
+      {
+        return nil
+      }
+      let found = Preemption.decide(pod, state.snapshot, budgets: budgets)
+      if let found { state.snapshot.nominate(pod, for: found.node) }
+      return found
+    }
+  }
+
+  /// Ends the victims. The pod is tried again as each of them goes.
+  private func evict(_ preemption: Preemption, for pod: PodView) async throws {
+    for victim in preemption.victims {
+      do {
+        try await client.patch(
+          .pods, namespace: victim.namespace, name: victim.name, .strategicMerge,
+          [
+            "metadata": ["uid": Value(victim.uid)],
+            "status": [
+              "conditions": [
+                [
+                  "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                  "message": "default-scheduler: preempting to accommodate a higher priority pod",
+                  "lastTransitionTime": Value(Timestamp.now),
+                ]
+              ]
+            ],
+          ], subresource: "status")
+        try await client.delete(
+          .pods, namespace: victim.namespace, name: victim.name, uid: victim.uid)
+        events.record(
+          victim.object, .normal, reason: "Preempted",
+          message: "Preempted by pod \(pod.uid) on node \(preemption.node)")
+      } catch let error as StatusError where error.code == 404 || error.code == 409 {}
+    }
+  }
+
+  private func markUnschedulable(
+    _ pod: PodView, _ message: String, nominated: String?
+  ) async throws {
     let known = pod.condition("PodScheduled")
-    guard known?["status"] != "False" || known?["message"].string != message else { return }
+    guard
+      known?["status"] != "False" || known?["message"].string != message || nominated != nil
+    else { return }
     try await client.patch(
       .pods, namespace: pod.namespace, name: pod.name, .strategicMerge,
       [
         "metadata": ["uid": Value(pod.uid)],
         "status": [
+          "nominatedNodeName": nominated.map { Value($0) }
+            ?? pod.object["status"]["nominatedNodeName"],
           "conditions": [
             [
               "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
               "message": Value(message), "lastTransitionTime": Value(Timestamp.now),
             ]
-          ]
+          ],
         ],
       ], subresource: "status")
   }

@@ -11,6 +11,9 @@ import Testing
 /// - `schedule NAME cpu=500m memory=1Gi selector=zone=a affinity="zone In a,b" node=NAME port=80/UDP`
 ///   `address=10.0.0.1 init-cpu=1 sidecar-cpu=1 toleration=key=value:NoSchedule` decides for a pod, prints
 ///   every node's verdict and the outcome, and counts the pod where it goes.
+///   Its labels, priority and rules about neighbours can stand as JSON in its input: `{"labels", "spec"}`.
+/// - `preempt NAME ...` prints which pods would make room, and for that `budget app=web` protects pods.
+/// - `nominate NAME NODE ...` keeps room on a node.
 /// - `finish NAME` takes a pod away; `show` prints what each node carries.
 @Suite("Scheduling")
 struct SchedulingTranscripts {
@@ -23,6 +26,7 @@ struct SchedulingTranscripts {
 
 private struct World {
   var snapshot = ClusterSnapshot()
+  var budgets: [Value] = []
 
   mutating func perform(_ command: GoldenCommand) throws -> String {
     let name = command.arguments.first ?? ""
@@ -37,7 +41,23 @@ private struct World {
       snapshot.remove(pod: name)
       return ""
     case "schedule":
-      return schedule(PodView(Self.pod(command)))
+      return schedule(PodView(try Self.wholePod(command)))
+    case "budget":
+      let parts = name.split(separator: "=").map(String.init)
+      budgets.append([
+        "spec": ["selector": ["matchLabels": [parts[0]: Value(parts[1])]]],
+        "status": ["disruptionsAllowed": 0],
+      ])
+      return ""
+    case "nominate":
+      snapshot.nominate(PodView(try Self.wholePod(command)), for: command.arguments[1])
+      return ""
+    case "preempt":
+      guard
+        let plan = Preemption.decide(
+          PodView(try Self.wholePod(command)), snapshot, budgets: budgets)
+      else { return "nobody" }
+      return "on \(plan.node): " + plan.victims.map(\.name).joined(separator: " ")
     case "show":
       return snapshot.nodes.sorted { $0.key < $1.key }.map { name, node in
         let amounts = node.requested.amounts.filter { !$0.amount.isZero }
@@ -85,6 +105,16 @@ private struct World {
     }
     for taint in values(command, "taint") { object["spec"]["taints"].append(effect(taint)) }
     if command.has("cordoned") { object["spec"]["unschedulable"] = true }
+    return object
+  }
+
+  /// A pod with what its input says besides.
+  private static func wholePod(_ command: GoldenCommand) throws -> Value {
+    var object = pod(command)
+    guard !command.input.isEmpty else { return object }
+    let more = try Value(json: Array(command.input.utf8))
+    if !more["labels"].isNull { object["metadata"]["labels"] = more["labels"] }
+    for member in more["spec"].members { object["spec"][member.key] = member.value }
     return object
   }
 
