@@ -31,6 +31,14 @@ final class EndpointHandler: ChannelInboundHandler {
       loop: loop, context: context, maxMessageSize: loop.settings.maxRequestBytes)
   }
 
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    // A watch may be silent for long; a request that trickles in may not.
+    if event is IdleStateHandler.IdleStateEvent, gateway?.isBusy != true {
+      context.close(promise: nil)
+    }
+    context.fireUserInboundEventTriggered(event)
+  }
+
   func channelInactive(context: ChannelHandlerContext) {
     gateway?.close()
     context.fireChannelInactive()

@@ -1,5 +1,6 @@
 import HTTP2
 import Logging
+import MVCC
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -147,7 +148,13 @@ public final class EtcdListener: Sendable {
       self.channels.withLock { $0.connections[key] = nil }
     }
     if isLate { throw ChannelError.ioOnClosedChannel }
+    // Whoever connects and says nothing would otherwise hold a descriptor for good.
+    let timeout = channel.eventLoop.scheduleTask(
+      in: .nanoseconds(Int64(EtcdServerLimits.firstBytesTimeout.wholeNanoseconds))
+    ) { channel.close(promise: nil) }
+    channel.closeFuture.whenComplete { _ in timeout.cancel() }
     let detector = PrefaceDetector { channel, detected in
+      timeout.cancel()
       switch detected {
       case .http2: try self.installGRPC(channel)
       case .http1: try self.installEndpoints(channel)
@@ -167,7 +174,10 @@ public final class EtcdListener: Sendable {
       router: EtcdMethod.router, delegate: loop,
       maxMessageSize: settings.maxRequestBytes + EtcdServerLimits.messageOverheadBytes)
     let identity = try? channel.pipeline.syncOperations.handler(type: ConnectionIdentity.self)
-    connection.peerName = identity?.commonName.map { Array($0.utf8) }
+    // No user has a longer name, and commands could not carry it.
+    if let name = identity?.commonName, name.utf8.count <= Limits.maximumUserNameBytes {
+      connection.peerName = Array(name.utf8)
+    }
     try channel.pipeline.syncOperations.addHandler(connection.makeHandler())
   }
 
@@ -176,6 +186,9 @@ public final class EtcdListener: Sendable {
     guard let bound = loops[ObjectIdentifier(channel.eventLoop)] else {
       throw ChannelError.inappropriateOperationForState
     }
+    try channel.pipeline.syncOperations.addHandler(
+      IdleStateHandler(
+        readTimeout: .nanoseconds(Int64(EtcdServerLimits.httpIdleTimeout.wholeNanoseconds))))
     try channel.pipeline.syncOperations.addHandler(
       EndpointHandler(server: self, front: front, loop: bound.value))
   }

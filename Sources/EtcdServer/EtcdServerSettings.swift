@@ -61,6 +61,11 @@ enum EtcdServerLimits {
   static let loginAttempts = 3
   /// Messages of a watch stream that wait for the member to learn of the stream's login.
   static let heldMessages = 1_000
+  /// How long a connection may be open without having said what it speaks.
+  static let firstBytesTimeout = Duration.seconds(30)
+  /// How long an HTTP/1.1 client may take over one request, and a connection be kept without any; etcd's
+  /// read time-out.
+  static let httpIdleTimeout = Duration.seconds(300)
   /// Bytes of an HTTP/1.1 request's body, which no endpoint reads.
   static let httpBodyBytes = 64 << 10
 }

@@ -47,7 +47,7 @@ extension ServerLoop {
   }
 
   private func continueTransfer(_ transfer: SnapshotTransfer) {
-    guard transfer.connection.handler.connection.isOpen(transfer.stream) else { return }
+    guard transfer.connection.isOpen(transfer.stream) else { return }
     let bound = NIOLoopBound((self, transfer), eventLoop: eventLoop)
     guard
       transfer.connection.queuedBytes(on: transfer.stream) < EtcdServerLimits.snapshotQueueBytes

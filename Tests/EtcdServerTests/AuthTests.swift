@@ -1,11 +1,12 @@
 import EtcdProto
-import EtcdServer
 import EtcdWire
 import Foundation
 import HTTP2
 import MVCC
 import SwiftProtobuf
 import Testing
+
+@testable import EtcdServer
 
 /// Who may call what, with authentication on.
 @Suite struct AuthTests {
@@ -286,7 +287,49 @@ import Testing
     }
   }
 
-  @Test("Signed tokens: each method, a forged signature, a stale revision")
+  static let rsa = "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
+  static let hasOpenSSL = FileManager.default.isExecutableFile(atPath: "/usr/bin/openssl")
+
+  @Test(
+    "Each way to sign tokens, with openssl's keys",
+    .enabled(if: hasOpenSSL, "needs openssl"),
+    arguments: [
+      ("RS256", rsa), ("RS512", rsa), ("PS384", rsa),
+      ("ES256", "ecparam -name prime256v1 -genkey -noout"),
+      ("ES384", "ecparam -name secp384r1 -genkey -noout"),
+      ("ES512", "ecparam -name secp521r1 -genkey -noout"), ("EdDSA", "genpkey -algorithm ed25519"),
+    ])
+  func signatures(method: String, key: String) throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "jwt-\(UUID())")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let process = Process()
+    process.executableURL = URL(filePath: "/bin/sh")
+    process.arguments = [
+      "-c", "openssl \(key) -out private 2>/dev/null && openssl pkey -in private -pubout -out public",
+    ]
+    process.currentDirectoryURL = folder
+    try process.run()
+    process.waitUntilExit()
+    let (secret, open) = (folder.appending(path: "private").path, folder.appending(path: "public").path)
+    guard
+      case .jwt(let signer) = try AuthTokenSettings(
+        flag: "jwt,sign-method=\(method),priv-key=\(secret),pub-key=\(open),ttl=1m"),
+      case .jwt(let verifier) = try AuthTokenSettings(
+        flag: "jwt,sign-method=\(method),pub-key=\(open)")
+    else { throw AuthTokenError("not signed ones") }
+    let now = Date()
+    let token = try #require(signer.sign(user: Array("alice".utf8), revision: 7, now: now))
+    let verified = verifier.verify(token, now: now)
+    #expect(verified?.caller == AuthCaller(user: Array("alice".utf8), revision: 7))
+    #expect(verifier.verify(token, now: now + 61) == nil, "expired")
+    var forged = token
+    forged[token.count / 2] = forged[token.count / 2] == 65 ? 66 : 65
+    #expect(verifier.verify(forged, now: now) == nil, "changed")
+    #expect(verifier.sign(user: [], revision: 1, now: now) == nil, "no key to sign with")
+  }
+
+  @Test("Signed tokens: a forged signature, a stale revision")
   func signedTokens() async throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "jwt-\(UUID())")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

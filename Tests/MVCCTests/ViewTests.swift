@@ -175,4 +175,26 @@ import Testing
     view = restored.publish()
     #expect(view.revision == Revision(51))
   }
+
+  @Test("A snapshot of format 1, which knew no users, is still read")
+  func snapshotWithoutUsers() throws {
+    let world = ScriptWorld()
+    world.perform(put: "a")
+    world.perform(put: "b")
+    var bytes = snapshot(world.store.publish()).flatMap { $0 }
+    // Version 2's header is followed by the length of the auth section and the section.
+    let length = Int(bytes[48]) | Int(bytes[49]) << 8
+    bytes.removeSubrange(48..<(52 + length))
+    bytes[4] = 1
+    let restored = try restore([bytes])
+    restored.validate()
+    #expect(restored.stateHash == world.store.stateHash)
+    #expect(restored.publish().auth.users.isEmpty && !restored.publish().isAuthEnabled)
+  }
+}
+
+extension ScriptWorld {
+  fileprivate func perform(put key: String) {
+    _ = apply(.put, Words(["key=\(key)", "value=1"]).put().encoded())
+  }
 }

@@ -36,6 +36,9 @@ final class GatewayHandler: LocalCallSink {
       local: self, router: EtcdMethod.router, delegate: loop, maxMessageSize: maxMessageSize)
   }
 
+  /// Whether a call is being answered.
+  var isBusy: Bool { route != nil }
+
   /// The connection is gone.
   func close() {
     if route != nil { finishCall() }

@@ -85,7 +85,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
   public let router: GRPCRouter
   /// Bytes of the largest request message; etcd's default for requests plus its gRPC overhead.
   public let maxMessageSize: Int
-  public private(set) var handler: HTTP2Handler!
+  /// Not there for calls made in this process, so nobody outside may rely on it.
+  private(set) var handler: HTTP2Handler!
   /// For the delegate: it has written answers here and owes a `flush`.
   public var isFlushPending = false
   /// For the delegate: the name that the peer's certificate vouches for, if there is one.

@@ -121,6 +121,14 @@ extension StoreConformance {
       }
     }
 
+    @Test func aSnapshotComesInLines() throws {
+      let martlet = try StoreCluster(.martlet)
+      _ = try perform(Call("kv/put", #"{"key":"Zm9v"}"#), on: martlet)
+      let lines = try curl(martlet, "maintenance/snapshot", ["-d", "{}"]).split(separator: "\n")
+      #expect(lines.last == "200 application/json" && lines.count > 2)
+      #expect(lines.dropLast().allSatisfy { $0.hasPrefix(#"{"result":{"#) && $0.contains("blob") })
+    }
+
     @Test func anInvalidTokenAndAnOversizedBodyAreRefused() throws {
       let martlet = try StoreCluster(.martlet)
       for call in [
