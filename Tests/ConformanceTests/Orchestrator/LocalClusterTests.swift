@@ -39,6 +39,8 @@ struct LocalClusterTests {
     #expect(described.contains("Successfully assigned default/\(first.name)"))
     #expect(described.contains("Started container"))
 
+    try cluster.readEveryWay(first.name)
+
     // A process that dies is started again.
     let victim = try #require(cluster.containerProcesses().first)
     kill(victim, SIGKILL)
@@ -117,6 +119,43 @@ private final class LocalClusterFixture {
     up.signal(SIGTERM)
     #expect(up.waitUntilExit(seconds: 60), "martlet up did not stop")
     #expect(up.status == 0, "martlet up ended badly: \(up.output)\(up.errors)")
+  }
+
+  /// kubectl's ways to read and mark what runs: tables, YAML, selectors, watches and followed logs.
+  func readEveryWay(_ pod: String) throws {
+    let wide = try kubectl("get", "pods", "-o", "wide")
+    #expect(wide.contains("NOMINATED NODE") && wide.contains("test-node"))
+    #expect(try kubectl("get", "deployment", "hello", "-o", "yaml").contains("kind: Deployment"))
+    let selected = try kubectl("get", "pods", "-A", "-l", "app=hello", "-o", "name")
+    #expect(selected.split(separator: "\n").count == 3)
+
+    try kubectl("label", "pod", pod, "tier=front")
+    #expect(try kubectl("get", "pods", "-l", "tier=front", "-o", "name") == "pod/\(pod)\n")
+
+    let manifest = folder.path + "/settings.yaml"
+    try """
+      apiVersion: v1
+      kind: ConfigMap
+      metadata: {name: settings}
+      data: {colour: blue}
+      """.write(toFile: manifest, atomically: true, encoding: .utf8)
+    let watch = try follow("get", "configmaps", "-w")
+    let log = try follow("logs", "-f", pod, "-c", "reader")
+    #expect(try kubectl("create", "-f", manifest) == "configmap/settings created\n")
+    #expect(try kubectl("get", "configmap", "settings", "-o", "jsonpath={.data.colour}") == "blue")
+    try kubectl("delete", "-f", manifest)
+    try eventually("the watch shows the new object") { watch.output.contains("settings") }
+    try eventually("the followed log grows") {
+      let before = log.output.count
+      return before > 0 && waitUntil(seconds: 10) { log.output.count > before }
+    }
+    watch.kill()
+    log.kill()
+  }
+
+  /// kubectl that goes on until it is killed.
+  private func follow(_ arguments: String...) throws -> RunningProgram {
+    try Peers.kubectl!.start(arguments, environment: ["KUBECONFIG": directory + "/kubeconfig"])
   }
 
   @discardableResult
