@@ -22,13 +22,15 @@ final class LoadRun {
   static let startDelay: UInt64 = 20_000_000
 
   init(
-    command: String, options: RunOptions, serializable: Bool = false, record: String? = nil
+    command: String, options: RunOptions, serializable: Bool = false, record: String? = nil,
+    leaseSeconds: Int64 = 3_600
   ) throws {
     self.command = command
     self.options = options
     let keys = KeySpace(keySize: options.keySize)
     let values = ValueSource(kind: options.values, size: options.valueSize, seed: options.seed)
-    templates = RequestTemplates(keys: keys, values: values, serializable: serializable)
+    templates = RequestTemplates(
+      keys: keys, values: values, serializable: serializable, leaseSeconds: leaseSeconds)
     keyCount = options.keyCount
     isRecorded = record != nil
     group = MultiThreadedEventLoopGroup(numberOfThreads: options.threads)

@@ -146,8 +146,11 @@ struct Attach: ParsableCommand {
     abstract: "Grants leases, and puts a key with each.")
   @OptionGroup var options: RunOptions
 
+  @Option(name: .long, help: "How long the leases live, in seconds.")
+  var leaseSeconds: Int64 = 3_600
+
   func run() throws {
-    let run = try LoadRun(command: "attach", options: options)
+    let run = try LoadRun(command: "attach", options: options, leaseSeconds: leaseSeconds)
     try run.execute(.attach, fill: nil).publish(to: options.json)
   }
 }

@@ -18,8 +18,12 @@ struct RequestTemplates: Sendable {
   private var values: [[UInt8]]
   private var scratch: [UInt8] = []
 
-  init(keys: KeySpace, values: ValueSource, serializable: Bool) {
+  /// How long granted leases live.
+  private let leaseSeconds: Int64
+
+  init(keys: KeySpace, values: ValueSource, serializable: Bool, leaseSeconds: Int64 = 3_600) {
     self.keys = keys
+    self.leaseSeconds = leaseSeconds
     self.values = values.values
     let key = keys.template
     puts = values.values.map { value in
@@ -67,13 +71,13 @@ struct RequestTemplates: Sendable {
     return try get.bytes.withUnsafeBytes(body)
   }
 
-  /// Hands `body` the grant of a lease that outlives the run.
+  /// Hands `body` the grant of a lease.
   mutating func withGrant<Result>(
     lease: Int64, _ body: (UnsafeRawBufferPointer) throws -> Result
   ) rethrows -> Result {
     var request = LeaseGrantRequest()
     request.id = lease
-    request.timeToLive = 3_600
+    request.timeToLive = leaseSeconds
     return try withMessage(request, body)
   }
 
