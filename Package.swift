@@ -134,6 +134,9 @@ let package = Package(
     .target(
       name: "Controllers", dependencies: ["Primitives", "KubeAPI", "KubeClient", logging],
       swiftSettings: strict),
+    .target(
+      name: "ServiceProxy", dependencies: ["KubeAPI", "KubeClient", "CLinux", logging],
+      swiftSettings: strict),
     .target(name: "CLinux"),
     .systemLibrary(
       name: "CZlib", path: "Sources/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
@@ -150,8 +153,9 @@ let package = Package(
       name: "martlet",
       dependencies: [
         "Primitives", "Raft", "MVCC", "Persistence", "Replica", "PeerTransport", "EtcdServer",
-        "TransportSecurity", "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent", "KubeAPI", "KubeClient",
-        "HTTPServer", "CLinux", arguments, logging, crypto, nioCore, nioPosix,
+        "TransportSecurity", "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent",
+        "ServiceProxy", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", arguments, logging, crypto,
+        nioCore, nioPosix,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -251,6 +255,10 @@ let package = Package(
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
       name: "ControllersTests", dependencies: ["KubeAPI", "KubeClient", "Controllers", "TestKit"],
+      exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "ServiceProxyTests",
+      dependencies: ["KubeAPI", "KubeClient", "ServiceProxy", "TestKit", logging],
       exclude: ["Golden"], swiftSettings: strict),
     // The pods' shim alone, which the tests of the runtime start.
     .executableTarget(

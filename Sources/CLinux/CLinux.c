@@ -86,6 +86,8 @@ static void run_child(const struct clinux_spawn_request *request, int pipe) {
 
   if (request->mount_namespace >= 0 && setns(request->mount_namespace, CLONE_NEWNS) < 0)
     goto failed;
+  if (request->network_namespace >= 0 && setns(request->network_namespace, CLONE_NEWNET) < 0)
+    goto failed;
   if (request->is_detached) {
     if (setsid() < 0) goto failed;
     pid_t pid = fork();

@@ -30,6 +30,31 @@ public final class ByteStream: Sendable {
     return stream
   }
 
+  /// Makes the streams of channels that a bootstrap opens, before anything can arrive on them: what comes
+  /// while a pipeline is empty is lost, an early end included.
+  public final class Opening: Sendable {
+    private let made = Mutex<ByteStream?>(nil)
+    public init() {}
+
+    /// For the bootstrap's `channelInitializer`.
+    public func initialize(_ channel: any Channel) -> EventLoopFuture<Void> {
+      channel.eventLoop.makeCompletedFuture {
+        let stream = try ByteStream.attach(to: channel)
+        made.withLock { $0 = stream }
+      }
+    }
+
+    /// The stream, once the channel is open.
+    public var stream: ByteStream {
+      get throws {
+        guard let stream = made.withLock({ $0 }) else {
+          throw HTTPServerError(.connectionClosed, "the channel was not opened")
+        }
+        return stream
+      }
+    }
+  }
+
   /// The next bytes; nil at the end.
   ///
   /// - Throws: what broke the channel; `CancellationError` if the task is cancelled, which closes the

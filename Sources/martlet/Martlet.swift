@@ -22,8 +22,8 @@ struct Martlet: AsyncParsableCommand {
       "martlet \(Version.martlet) (etcd API \(Version.etcd), Kubernetes API \(Version.kubernetes))",
     subcommands: [
       UpCommand.self, StoreCommand.self, UtilCommand.self, APIServerCommand.self,
-      SchedulerCommand.self,
-      ControllersCommand.self, NodeCommand.self, ImageCommand.self, ShimCommand.self,
+      SchedulerCommand.self, ControllersCommand.self, NodeCommand.self, ProxyCommand.self,
+      ImageCommand.self, ShimCommand.self, NodeSpaceCommand.self,
     ])
 }
 

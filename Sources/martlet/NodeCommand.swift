@@ -51,6 +51,9 @@ struct NodeCommand: AsyncParsableCommand {
   @Option(help: "Addresses for this node's pods.")
   var podCidr = "10.244.0.0/24"
 
+  @Option(help: "Addresses of services, which 'martlet proxy' on this node serves.")
+  var serviceCidr = "10.96.0.0/12"
+
   @Option(help: "Name of the bridge that connects the pods.")
   var bridge = "martlet0"
 
@@ -67,6 +70,10 @@ struct NodeCommand: AsyncParsableCommand {
       throw UsageFailure(
         "--pod-cidr must be a network of at least 8 addresses such as 10.244.0.0/24, "
           + "not '\(podCidr)'")
+    }
+    guard let services = IPv4Block(serviceCidr) else {
+      throw UsageFailure(
+        "--service-cidr must be a network such as 10.96.0.0/12, not '\(serviceCidr)'")
     }
     guard (1...15).contains(bridge.utf8.count), !bridge.contains("/") else {
       throw UsageFailure("--bridge must have 1 to 15 characters, not '\(bridge)'")
@@ -86,6 +93,7 @@ struct NodeCommand: AsyncParsableCommand {
       root: directory + "/runtime", images: images,
       shimCommand: [NodeFiles.ownExecutable, "shim"])
     runtimeSettings.podBlock = block
+    runtimeSettings.serviceBlock = services
     runtimeSettings.bridge = bridge
     runtimeSettings.cgroupParent = cgroupRoot
     var settings = Agent.Settings(

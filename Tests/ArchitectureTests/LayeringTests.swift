@@ -49,6 +49,7 @@ import Testing
     "Controllers": [
       "Primitives", "KubeAPI", "KubeClient", "Logging",
     ],
+    "ServiceProxy": ["KubeAPI", "KubeClient", "CLinux", "Logging", "Dispatch"],
     "NodeAgent": [
       "Primitives", "KubeAPI", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux", "CZlib",
       "Crypto", "NIOCore", "X509", "SwiftASN1",

@@ -55,6 +55,75 @@ struct HTTPListenerTests {
     }
   }
 
+  @Test("hands a connection over, with what was sent behind the request")
+  func upgradeToBytes() async throws {
+    try await withListener { _ in
+      HTTPResponse(
+        status: 101, fields: ["Connection": "Upgrade", "Upgrade": "echo"],
+        body: .upgrade(.bytes) { stream in
+          while let bytes = try? await stream.read() { try? await stream.write(bytes) }
+        })
+    } body: { port in
+      let client = try await RawClient(port: port)
+      try await client.send(
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly ")
+      let answer = try await client.receive { $0.hasSuffix("early ") }
+      #expect(answer.hasPrefix("HTTP/1.1 101 Switching Protocols\r\n"))
+      #expect(!answer.lowercased().contains("transfer-encoding"))
+      try await client.send("GET is no request any more")
+      #expect(try await client.receive { $0.hasSuffix("any more") }.hasSuffix("GET is no request any more"))
+      try await client.close()
+    }
+  }
+
+  @Test("closes behind an upgrade that it refuses")
+  func refusedUpgrade() async throws {
+    try await withListener { _ in
+      .text(400, "no")
+    } body: { port in
+      let client = try await RawClient(port: port)
+      try await client.send(
+        "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly")
+      #expect(try await client.receiveToEnd().hasPrefix("HTTP/1.1 400"))
+    }
+  }
+
+  @Test("speaks WebSocket: whole messages from fragments, ping, a bound, a clean end")
+  func webSocket() async throws {
+    var limits = HTTPLimits()
+    limits.messageBytes = 64
+    try await withListener(limits: limits) { _ in
+      HTTPResponse(
+        status: 101, fields: ["Connection": "Upgrade", "Upgrade": "websocket"],
+        body: .upgrade(.webSocket) { stream in
+          while let bytes = try? await stream.read(), bytes != Array("bye".utf8) {
+            try? await stream.write(bytes)
+          }
+        })
+    } body: { port in
+      func open() async throws -> RawClient {
+        let client = try await RawClient(port: port)
+        try await client.send(
+          "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        _ = try await client.receive { $0.hasSuffix("\r\n\r\n") }
+        return client
+      }
+      // A mask of zeros keeps the payload readable. 0x02 binary, 0x00 continuation, 0x80 final.
+      let client = try await open()
+      try await client.send(bytes: [0x02, 0x82, 0, 0, 0, 0] + Array("he".utf8))
+      try await client.send(bytes: [0x89, 0x81, 0, 0, 0, 0] + Array("?".utf8))
+      try await client.send(bytes: [0x80, 0x83, 0, 0, 0, 0] + Array("llo".utf8))
+      _ = try await client.receive { $0.hasSuffix("hello") }
+      try await client.send(bytes: [0x82, 0x83, 0, 0, 0, 0] + Array("bye".utf8))
+      // The pong, the message, then close with code 1000.
+      let all = try await client.receiveToEnd()
+      #expect(all.contains("?"))
+      let long = try await open()
+      try await long.send(bytes: [0x82, 0xFE, 0x01, 0x00, 0, 0, 0, 0])
+      _ = try await long.receiveToEnd()
+    }
+  }
+
   @Test("streams piece by piece, each of them at once")
   func streaming() async throws {
     let (released, release) = AsyncStream.makeStream(of: Void.self)
@@ -226,6 +295,10 @@ private final class RawClient: Sendable {
 
   func send(_ text: String) async throws {
     try await channel.writeAndFlush(ByteBuffer(string: text))
+  }
+
+  func send(bytes: [UInt8]) async throws {
+    try await channel.writeAndFlush(ByteBuffer(bytes: bytes))
   }
 
   func receive(until condition: (String) -> Bool) async throws -> String {

@@ -15,6 +15,9 @@ final class ScriptedAPI: PodAPI {
     var isDeleted = false
     var configMaps: [String: Value] = [:]
     var secrets: [String: Value] = [:]
+    var services: [Value] = []
+    var tokens = 0
+    var changed: (@Sendable () -> Void)?
     var version = 1
   }
   let state: Mutex<State>
@@ -26,6 +29,23 @@ final class ScriptedAPI: PodAPI {
   }
   func secret(namespace: String, name: String) async throws -> Value? {
     state.withLock { $0.secrets[name] }
+  }
+  func services() async -> [Value] { state.withLock { $0.services } }
+  func token(
+    audience: String?, seconds: Int64, for pod: PodManifest
+  ) async throws -> (token: String, renewAt: Timestamp)? {
+    state.withLock { state in
+      state.tokens += 1
+      // The first one is soon over.
+      let life: Duration = state.tokens == 1 ? .seconds(1) : .seconds(3_600)
+      return ("token \(state.tokens) for \(audience ?? "")", Timestamp.wallClock().adding(life))
+    }
+  }
+  func follow(
+    _ references: Set<ObjectReference>, for pod: PodManifest,
+    changed: @escaping @Sendable () -> Void
+  ) {
+    state.withLock { $0.changed = references.isEmpty ? nil : changed }
   }
   func publish(_ status: Value, of pod: PodManifest) async throws -> Value? {
     state.withLock { state in
@@ -348,6 +368,99 @@ extension PodWorkerTests {
     try await run(api, fixture) { worker in
       try await wait("ended") { api.pod["status"]["phase"].string == "Failed" }
       #expect(api.events.contains("FailedPostStartHook"))
+    }
+  }
+
+  @Test func `volumes follow the API, services are found by variables`() async throws {
+    let fixture = try RuntimeFixture()
+    let api = ScriptedAPI(
+      manifest(
+        "live",
+        [
+          "terminationGracePeriodSeconds": 0,
+          "volumes": [
+            [
+              "name": "all",
+              "projected": [
+                "sources": [
+                  ["configMap": ["name": "settings"]],
+                  ["serviceAccountToken": ["path": "token", "audience": "vault"]],
+                  [
+                    "downwardAPI": [
+                      "items": [
+                        ["path": "labels", "fieldRef": ["fieldPath": "metadata.labels"]],
+                        [
+                          "path": "limit",
+                          "resourceFieldRef": [
+                            "containerName": "c", "resource": "limits.memory", "divisor": "1Mi",
+                          ],
+                        ],
+                      ]
+                    ]
+                  ],
+                ]
+              ],
+            ]
+          ],
+          "containers": [
+            [
+              "name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent",
+              "resources": ["limits": ["memory": "64Mi"]],
+              "command": [
+                "sh", "-c", "echo $KUBERNETES_SERVICE_HOST $MY_APP_PORT_80_TCP; sleep 1000",
+              ],
+              "volumeMounts": [["name": "all", "mountPath": "/all"]],
+            ]
+          ],
+        ]))
+    func service(_ name: String, _ namespace: String, _ address: String) -> Value {
+      [
+        "metadata": ["name": Value(name), "namespace": Value(namespace)],
+        "spec": ["clusterIP": Value(address), "ports": [["port": 80, "protocol": "TCP"]]],
+      ]
+    }
+    api.state.withLock { state in
+      state.configMaps["settings"] = ["kind": "ConfigMap", "data": ["a": "1", "gone": "x"]]
+      state.services = [
+        service("kubernetes", "default", "10.96.0.1"), service("my-app", "default", "10.96.0.2"),
+        service("other", "elsewhere", "10.96.0.3"),
+      ]
+    }
+    try await run(api, fixture) { worker in
+      let volume = fixture.root + "/agent/pods/uid-live/volumes/all"
+      func text(_ name: String) -> String {
+        String(decoding: (try? Disk.read("\(volume)/\(name)")) ?? [], as: UTF8.self)
+      }
+      try await wait("running") {
+        !api.pod["status"]["containerStatuses"][0]["state"]["running"].isNull
+      }
+      #expect(text("a") == "1")
+      #expect(text("labels") == "app=\"test\"")
+      #expect(text("limit") == "64")
+      try await wait("the next token") { text("token") == "token 2 for vault" }
+      let log = fixture.root + "/agent/logs/default_live_uid-live/c/0.log"
+      try await wait("what the container printed") {
+        String(decoding: (try? Disk.read(log)) ?? [], as: UTF8.self)
+          .contains("10.96.0.1 tcp://10.96.0.2:80")
+      }
+
+      api.state.withLock { $0.configMaps["settings"] = ["kind": "ConfigMap", "data": ["a": "2"]] }
+      api.state.withLock { $0.changed }?()
+      try await wait("the new content") { text("a") == "2" }
+      #expect(!Disk.exists(volume + "/gone"))
+      #expect(text("token") == "token 2 for vault")
+      await worker.update(api.change { $0["metadata"]["labels"]["app"] = "renamed" })
+      try await wait("the new label") { text("labels") == "app=\"renamed\"" }
+      // The old versions are gone: one directory, its link, and four names.
+      try await wait("one version") { Disk.names(in: volume).count == 6 }
+
+      // Its source gone, a volume keeps what it has.
+      api.state.withLock { $0.configMaps = [:] }
+      api.state.withLock { $0.changed }?()
+      try await Task.sleep(for: .milliseconds(100))
+      #expect(text("a") == "2")
+      await worker.markGone()
+      try await wait("gone") { fixture.leftovers() == [] }
     }
   }
 }

@@ -179,6 +179,7 @@ private struct NoRuntime: ContainerRuntime {
   func stopContainer(_: ContainerID, timeout: Duration) async throws { throw Unused() }
   func removeContainer(_: ContainerID) async throws { throw Unused() }
   func execute(_: ContainerID, _: ExecRequest) async throws -> ExecSession { throw Unused() }
+  func attach(_: ContainerID, input: Bool) async throws -> AttachSession { throw Unused() }
   func connect(to _: SandboxID, port: UInt16) async throws -> ByteStream { throw Unused() }
   func pods() -> [SandboxStatus] { [] }
   func pods(uid: String) -> [SandboxStatus] { [] }

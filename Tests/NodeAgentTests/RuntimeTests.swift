@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import HTTPServer
 import KubeAPI
 import Logging
 import NIOPosix
@@ -149,7 +150,7 @@ final class RuntimeFixture {
   "Runtime on crun", .enabled(if: runtimeObstacle == nil, "needs root, crun and busybox"),
   .serialized)
 struct RuntimeTests {
-  private func sandbox(_ name: String) -> SandboxConfiguration {
+  fileprivate func sandbox(_ name: String) -> SandboxConfiguration {
     var configuration = SandboxConfiguration(name: name, namespace: "default", uid: "uid-\(name)")
     configuration.hostname = name
     return configuration
@@ -298,6 +299,116 @@ extension RuntimeTests {
       try await runtime.removePodSandbox(pod)
     }
     try await task.value
+    try await fixture.end()
+  }
+}
+
+/// Collects what a command's streams carry.
+private actor Collected {
+  private(set) var output = ""
+  func add(_ bytes: [UInt8]) { output += String(decoding: bytes, as: UTF8.self) }
+}
+
+extension RuntimeTests {
+  private func output(
+    of command: some RunningCommand, _ act: @escaping @Sendable () async throws -> Void = {}
+  ) async throws -> (ExecEnd, String) {
+    let collected = Collected()
+    async let acted: Void = act()
+    let end = await command.pump { bytes, _ in await collected.add(bytes) }
+    try await acted
+    return (end, await collected.output)
+  }
+
+  @Test func `a program joins a container, with a terminal and without`() async throws {
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let pod = try await runtime.runPodSandbox(sandbox("joined"))
+    var configuration = try await fixture.container("c", "sleep 1000")
+    configuration.environment = [("MARK", "inherited")]
+    let id = try await runtime.createContainer(in: pod, configuration)
+    try await runtime.startContainer(id)
+
+    let plain = try await runtime.execute(id, ExecRequest(["sh", "-c", "echo $MARK; exit 3"]))
+    #expect(try await output(of: plain) == (.exited(3), "inherited\n"))
+
+    // What is printed last counts however long it was silent before.
+    let late = try await runtime.execute(id, ExecRequest(["sh", "-c", "sleep 0.7; echo late"]))
+    #expect(try await output(of: late) == (.exited(0), "late\n"))
+
+    var request = ExecRequest(["cat"])
+    request.hasInput = true
+    let copy = try await runtime.execute(id, request)
+    #expect(
+      try await output(of: copy) {
+        try await copy.write(Array("in and out".utf8))
+        copy.endInput()
+      } == (.exited(0), "in and out"))
+
+    request = ExecRequest(["sh", "-c", "read line; stty size; echo $line"])
+    request.hasInput = true
+    request.hasTerminal = true
+    let terminal = try await runtime.execute(id, request)
+    let (end, text) = try await output(of: terminal) {
+      terminal.resize(columns: 77, rows: 33)
+      try await terminal.write(Array("typed\n".utf8))
+    }
+    #expect(end == .exited(0))
+    // The terminal echoes what is typed, and ends its lines as terminals do.
+    #expect(text == "typed\r\n33 77\r\ntyped\r\n")
+
+    let missing = try await runtime.execute(id, ExecRequest(["/no/such/program"]))
+    guard case (.failed(let words), _) = try await output(of: missing) else {
+      Issue.record("a missing program ran")
+      return try await fixture.end()
+    }
+    #expect(words.contains("/no/such/program"))
+    await #expect(throws: ExecTimeout.self) {
+      try await runtime.run(
+        ["sleep", "1000"], in: id, timeout: .milliseconds(300), outputLimit: 10)
+    }
+    let left = try await runtime.run(
+      ["sh", "-c", "ps | grep -c '[s]leep'"], in: id, timeout: .seconds(10), outputLimit: 100)
+    #expect(String(decoding: left.output, as: UTF8.self) == "1\n")
+    try await fixture.end()
+  }
+
+  @Test func `clients attach to a container and reach its ports`() async throws {
+    let fixture = try RuntimeFixture()
+    let runtime = fixture.runtime
+    let pod = try await runtime.runPodSandbox(sandbox("attached"))
+    var configuration = try await fixture.container("c", "while read x; do echo got $x; done; exit 6")
+    configuration.hasInput = true
+    configuration.closesInputOnce = true
+    let id = try await runtime.createContainer(in: pod, configuration)
+    let server = try await runtime.createContainer(
+      in: pod, fixture.container("server", "while :; do echo hello | nc -l -p 8080; done"))
+    for container in [id, server] { try await runtime.startContainer(container) }
+
+    let client = try await runtime.attach(id, input: true)
+    let watcher = try await runtime.attach(id, input: false)
+    async let seen = output(of: watcher)
+    let own = try await output(of: client) {
+      try await client.write(Array("one\ntwo\n".utf8))
+      client.endInput()
+    }
+    #expect(own == (.exited(0), "got one\ngot two\n"))
+    #expect(try await seen.1 == "got one\ngot two\n")
+    #expect(try await fixture.waitForExit(id).code == 6)
+    _ = try await fixture.waitForLog("c", containing: "got two")
+    await #expect(throws: RuntimeError.self) { try await runtime.attach(id, input: true) }
+
+    var greeting: [UInt8] = []
+    for _ in 0..<100 where greeting.isEmpty {
+      guard let connection = try? await runtime.connect(to: pod, port: 8080) else {
+        try await Task.sleep(for: .milliseconds(20))
+        continue
+      }
+      while let piece = try? await connection.read() { greeting += piece }
+      connection.close()
+    }
+    #expect(greeting == Array("hello\n".utf8))
+    await #expect(throws: SystemError.self) { try await runtime.connect(to: pod, port: 1) }
     try await fixture.end()
   }
 }

@@ -19,8 +19,8 @@ final class NodeConnector: Sendable {
     static let answer: TimeAmount = .seconds(30)
   }
 
-  private let context: NIOSSLContext
-  private let group: MultiThreadedEventLoopGroup
+  let context: NIOSSLContext
+  let group: MultiThreadedEventLoopGroup
 
   init(
     credential: ClusterPKI.Credential, authority: String, group: MultiThreadedEventLoopGroup
@@ -60,6 +60,15 @@ final class NodeConnector: Sendable {
       self.host = host
       self.port = port
     }
+  }
+
+  /// Whether the other end of a connection has shown the certificate of that very node.
+  static func isNode(_ name: String, at context: ChannelHandlerContext) -> Bool {
+    guard
+      let handler = try? context.pipeline.syncOperations.handler(type: NIOSSLClientHandler.self),
+      let bytes = try? handler.peerCertificate?.toDERBytes()
+    else { return false }
+    return Authenticator.subject(of: bytes)?.name == "system:node:\(name)"
   }
 
   /// Sends a GET and waits for the head of the answer.
@@ -207,7 +216,7 @@ private final class NodeExchange: ChannelInboundHandler {
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     context.fireUserInboundEventTriggered(event)
     guard case .handshakeCompleted? = event as? TLSUserEvent else { return }
-    guard isOwn(context) else {
+    guard NodeConnector.isNode(node, at: context) else {
       answer.finish(
         .failure(
           HTTPServerError(
@@ -220,14 +229,6 @@ private final class NodeExchange: ChannelInboundHandler {
     head.headers.add(name: "User-Agent", value: "martlet-apiserver")
     context.write(wrapOutboundOut(.head(head)), promise: nil)
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
-  }
-
-  private func isOwn(_ context: ChannelHandlerContext) -> Bool {
-    guard
-      let handler = try? context.pipeline.syncOperations.handler(type: NIOSSLClientHandler.self),
-      let bytes = try? handler.peerCertificate?.toDERBytes()
-    else { return false }
-    return Authenticator.subject(of: bytes)?.name == "system:node:\(node)"
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {

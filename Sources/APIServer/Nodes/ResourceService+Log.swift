@@ -13,19 +13,7 @@ extension ResourceService {
   func log(_ call: Call, nodes: NodeConnector) async throws(StatusError) -> HTTPResponse {
     guard let pod = try await current(call) else { throw notFound(call) }
     let container = try Self.container(of: pod.value, call.request.target)
-    let nodeName = pod.value["spec"]["nodeName"].string ?? ""
-    guard !nodeName.isEmpty else {
-      throw .badRequest("pod \(pod.name) does not have a host assigned")
-    }
-    let core = GroupVersion(group: "", version: "v1")
-    guard let resource = scheme().resource(core, "nodes"),
-      let node = cache.get(
-        key: resource.storageKey(namespace: "", name: nodeName),
-        prefix: resource.storageKeyPrefix())
-    else { throw .notFound(GroupResource(group: "", resource: "nodes"), name: nodeName) }
-    guard let address = NodeConnector.Address(node: node.value) else {
-      throw .serviceUnavailable("node \(nodeName) has not told where it listens")
-    }
+    let address = try nodeAddress(of: pod)
     let query = try Self.logQuery(call.request.target)
     let uri = "/containerLogs/\(pod.namespace)/\(pod.name)/\(container)\(query)"
     let answer: NodeAnswer
@@ -44,8 +32,26 @@ extension ResourceService {
       })
   }
 
+  /// Where the node of a pod listens.
+  func nodeAddress(of pod: StoredObject) throws(StatusError) -> NodeConnector.Address {
+    let nodeName = pod.value["spec"]["nodeName"].string ?? ""
+    guard !nodeName.isEmpty else {
+      throw .badRequest("pod \(pod.name) does not have a host assigned")
+    }
+    let core = GroupVersion(group: "", version: "v1")
+    guard let resource = scheme().resource(core, "nodes"),
+      let node = cache.get(
+        key: resource.storageKey(namespace: "", name: nodeName),
+        prefix: resource.storageKeyPrefix())
+    else { throw .notFound(GroupResource(group: "", resource: "nodes"), name: nodeName) }
+    guard let address = NodeConnector.Address(node: node.value) else {
+      throw .serviceUnavailable("node \(nodeName) has not told where it listens")
+    }
+    return address
+  }
+
   /// The container that a request names, or the only one that there is.
-  private static func container(
+  static func container(
     of pod: Value, _ target: RequestTarget
   ) throws(StatusError) -> String {
     let name = pod["metadata"]["name"].string ?? ""

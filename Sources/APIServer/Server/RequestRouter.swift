@@ -117,6 +117,9 @@ final class RequestRouter: Sendable {
     case ("log", "get"):
       guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
       return try await service.log(call, nodes: nodes)
+    case ("exec", _), ("attach", _), ("portforward", _):
+      guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
+      return try await service.stream(call, nodes: nodes)
     default:
       throw StatusError(
         code: 501, reason: "NotImplemented",

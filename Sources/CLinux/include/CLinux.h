@@ -29,6 +29,8 @@ struct clinux_spawn_request {
   int new_namespaces;
   /// An open mount namespace that the child enters before anything else; -1 for none.
   int mount_namespace;
+  /// The same for a network namespace.
+  int network_namespace;
   /// Non-zero: the child gets a session of its own and belongs to init, not to the caller.
   int is_detached;
 };

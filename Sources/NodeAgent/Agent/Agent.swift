@@ -61,6 +61,7 @@ public final class Agent: Sendable {
   private let runtime: CrunRuntime
   private let logger: Logger
   private let environment: PodWorker.Environment
+  private let services: Informer
   private let workers = Mutex<[String: Running]>([:])
 
   private struct Running {
@@ -76,8 +77,12 @@ public final class Agent: Sendable {
     let recorder = EventRecorder(
       client: client, component: "kubelet", host: settings.nodeName, log: logger)
     let resolver = (try? Disk.read("/etc/resolv.conf", limit: 64 << 10)) ?? []
+    services = Informer(.services, client: client, log: logger)
     environment = PodWorker.Environment(
-      runtime: runtime, api: KubePodAPI(client: client, recorder: recorder),
+      runtime: runtime,
+      api: KubePodAPI(
+        client: client, recorder: recorder, services: services,
+        references: ReferencedObjects(client: client, log: logger)),
       paths: PodPaths(root: settings.directory), addresses: [settings.address],
       nodeName: settings.nodeName,
       resolverConfiguration: String(decoding: resolver, as: UTF8.self), logger: logger)
@@ -88,6 +93,7 @@ public final class Agent: Sendable {
   /// - Throws: if the port can't be opened or the runtime's records can't be read.
   public func run() async throws {
     try await runtime.recover()
+    try runtime.network?.prepare()
     let pods = Informer(
       .pods, client: client, fieldSelector: "spec.nodeName=\(settings.nodeName)", log: logger)
     let server = AgentServer(runtime: runtime, logger: logger) {
@@ -110,7 +116,9 @@ public final class Agent: Sendable {
       group.addTask { await self.keepNode(port: port) }
       group.addTask { await self.keepLease() }
       group.addTask { await pods.run() }
+      group.addTask { await self.services.run() }
       group.addTask { await self.passEvents() }
+      if runtime.network != nil { group.addTask { await self.keepRoutes() } }
       // The first failure ends the agent; so does cancellation.
       do {
         for try await _ in group {}
@@ -225,7 +233,7 @@ public final class Agent: Sendable {
       let images = (try? await runtime.listImages()) ?? []
       let node = NodeObject(
         name: settings.nodeName, port: port, runtimeVersion: runtime.version,
-        version: settings.version, images: images)
+        version: settings.version, images: images, podBlock: runtime.network?.settings.block)
       var delay = Limits.leaseRenewal
       do {
         if !isRegistered {
@@ -264,7 +272,42 @@ public final class Agent: Sendable {
     } catch let error as StatusError where error.code == 409 {
       try await client.patch(
         .nodes, name: settings.nodeName, .merge, ["metadata": ["labels": node.labels(facts)]])
+      if let block = runtime.network?.settings.block {
+        // It is written once: where another block was given before, the API server refuses.
+        try await client.patch(
+          .nodes, name: settings.nodeName, .merge,
+          ["spec": ["podCIDR": Value(block.description), "podCIDRs": [Value(block.description)]]])
+      }
     }
+  }
+
+  /// Routes the other nodes' pods to their nodes, which must be neighbours of this one.
+  private func keepRoutes() async {
+    let nodes = Informer(.nodes, client: client, log: logger)
+    nodes.addHandler { [settings, runtime, logger] change in
+      let node = change.object
+      guard let network = runtime.network,
+        node["metadata"]["name"].string != settings.nodeName,
+        let block = node["spec"]["podCIDR"].string.flatMap({ IPv4Block($0) })
+      else { return }
+      if case .deleted = change { return network.deleteRoute(to: block) }
+      let addresses = node["status"]["addresses"].elements
+      guard
+        let address = addresses.first(where: { $0["type"].string == "InternalIP" })?["address"]
+          .string.flatMap({ IPv4Address($0) })
+      else { return }
+      if case .updated(let old, _) = change, old["status"]["addresses"] == node["status"]["addresses"],
+        old["spec"]["podCIDR"] == node["spec"]["podCIDR"]
+      {
+        return
+      }
+      do {
+        try network.addRoute(to: block, via: address)
+      } catch {
+        logger.warning("no route to the pods of node \(node["metadata"]["name"]): \(error)")
+      }
+    }
+    await nodes.run()
   }
 
   private static func withoutHeartbeats(_ status: Value) -> Value {

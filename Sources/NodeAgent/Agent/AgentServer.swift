@@ -11,6 +11,9 @@ import X509
 /// |---|---|
 /// | `/healthz` | `ok` |
 /// | `/containerLogs/NAMESPACE/POD/CONTAINER?follow&tailLines&…` | the container's output |
+/// | `/exec/NAMESPACE/POD/CONTAINER?command&input&output&error&tty` | an upgrade: a program's streams |
+/// | `/attach/NAMESPACE/POD/CONTAINER?input&output&error&tty` | an upgrade: the container's own streams |
+/// | `/portForward/NAMESPACE/POD` | an upgrade: connections into the pod |
 ///
 /// Everybody but the API server is turned away: TLS demands a certificate of the cluster's authority, and
 /// its subject must be the API server's (``clientName``), because nodes and components have certificates
@@ -31,14 +34,20 @@ struct AgentServer: Sendable {
 
   func respond(to request: HTTPRequest) async -> HTTPResponse {
     guard isFromAPIServer(request) else { return .text(401, "Unauthorized") }
-    guard request.method == "GET" else { return .text(405, "Method Not Allowed") }
     let segments = request.target.segments
+    let isStream = ["exec", "attach", "portForward"].contains(segments.first)
+    guard request.method == "GET" || isStream && request.method == "POST" else {
+      return .text(405, "Method Not Allowed")
+    }
     switch segments.first {
     case "healthz" where segments.count == 1:
       return HTTPResponse(status: 200, body: .bytes(Array("ok".utf8)))
     case "containerLogs" where segments.count == 4:
       return logs(
         namespace: segments[1], pod: segments[2], container: segments[3], request.target)
+    case "exec" where segments.count == 4, "attach" where segments.count == 4:
+      return await command(request, segments)
+    case "portForward" where segments.count == 3: return forward(request, segments)
     default: return .text(404, "404 page not found")
     }
   }

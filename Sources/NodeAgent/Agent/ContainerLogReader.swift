@@ -55,7 +55,8 @@ struct LogOptions: Sendable, Equatable {
 /// A pull parser: the file is read in pieces, each piece gives output. Following is the caller's: at the
 /// end of the file it asks again later. Lines that are not in the format are passed over.
 struct ContainerLogReader: ~Copyable {
-  private let file: Descriptor
+  private var file: Descriptor
+  private let path: String
   private let options: LogOptions
   /// Bytes of the file after the last whole record.
   private var rest: [UInt8] = []
@@ -71,6 +72,7 @@ struct ContainerLogReader: ~Copyable {
     let file = try Descriptor(opening: path, O_RDONLY | O_NOFOLLOW)
     if let lines = options.tailLines { try Self.seekToTail(lines, of: file) }
     self.file = file
+    self.path = path
     self.options = options
     bytesLeft = options.limitBytes ?? .max
   }
@@ -81,7 +83,16 @@ struct ContainerLogReader: ~Copyable {
   /// The next piece of output: nil at the present end of the file, possibly empty before.
   mutating func next() throws(SystemError) -> [UInt8]? {
     let piece = try file.read(upTo: Self.pieceBytes)
-    if piece.isEmpty { return nil }
+    if piece.isEmpty {
+      // At the end of a file that was put aside, the log goes on in the new one.
+      guard let fresh = try? Descriptor(opening: path, O_RDONLY | O_NOFOLLOW),
+        !Self.isSame(fresh, file)
+      else { return nil }
+      // What came between the last look and the change of files is still in the old one.
+      let last = try file.read(upTo: Self.pieceBytes)
+      if last.isEmpty { file = fresh }
+      rest += last
+    }
     rest += piece
     var output: [UInt8] = []
     var start = rest.startIndex
@@ -94,6 +105,13 @@ struct ContainerLogReader: ~Copyable {
     if output.count > bytesLeft { output.removeLast(output.count - bytesLeft) }
     bytesLeft -= output.count
     return output
+  }
+
+  private static func isSame(_ a: borrowing Descriptor, _ b: borrowing Descriptor) -> Bool {
+    var first = stat()
+    var second = stat()
+    return fstat(a.number, &first) == 0 && fstat(b.number, &second) == 0
+      && first.st_ino == second.st_ino && first.st_dev == second.st_dev
   }
 
   /// `TIME STREAM TAG TEXT`

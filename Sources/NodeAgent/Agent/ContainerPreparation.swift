@@ -34,6 +34,9 @@ struct ContainerPreparation: Sendable {
     configuration.command = expanded("command")
     configuration.arguments = expanded("args")
     configuration.workingDirectory = spec["workingDir"].string
+    configuration.hasInput = spec["stdin"].bool ?? false
+    configuration.closesInputOnce = spec["stdinOnce"].bool ?? false
+    configuration.hasTerminal = spec["tty"].bool ?? false
     configuration.mounts = try mounts(pod, spec, environment)
     configuration.resources = Self.resources(pod, spec)
     configuration.security = Self.security(pod, spec)
@@ -57,6 +60,10 @@ struct ContainerPreparation: Sendable {
         environment.append((name, value))
       }
     }
+    let links = ServiceEnvironment.variables(
+      await api.services(), namespace: pod.namespace,
+      hasLinks: pod.object["spec"]["enableServiceLinks"].bool ?? true)
+    for (name, value) in links { put(name, value) }
     for source in spec["envFrom"].elements {
       let prefix = source["prefix"].string ?? ""
       let kind = source.has("secretRef") ? "secret" : "configmap"
@@ -99,7 +106,7 @@ struct ContainerPreparation: Sendable {
       return value
     }
     if source.has("resourceFieldRef") {
-      return try resourceField(source["resourceFieldRef"], pod, spec)
+      return try Self.resourceField(source["resourceFieldRef"], pod, spec)
     }
     for (kind, key) in [("configmap", "configMapKeyRef"), ("secret", "secretKeyRef")]
     where source.has(key) {
@@ -124,8 +131,12 @@ struct ContainerPreparation: Sendable {
       "a variable's valueFrom \(source.members.first?.key ?? "") is not supported")
   }
 
-  private func resourceField(_ reference: Value, _ pod: PodManifest, _ spec: Value) throws -> String
-  {
+  /// A container's limit or request as a number of `divisor`s, rounded up; without a limit the node's.
+  ///
+  /// - Parameter spec: the container that is meant where the reference names none.
+  static func resourceField(
+    _ reference: Value, _ pod: PodManifest, _ spec: Value
+  ) throws -> String {
     let own =
       reference["containerName"].string.map { pod.specification(of: $0) } ?? spec
     let path = reference["resource"].string ?? ""
@@ -260,9 +271,6 @@ struct ContainerPreparation: Sendable {
     let spec = pod.object["spec"]
     var found: [String] = []
     for (index, container) in spec["containers"].elements.enumerated() {
-      for key in ["tty", "stdin"] where container[key].bool == true {
-        found.append("spec.containers[\(index)].\(key)")
-      }
       if container["ports"].elements.contains(where: { ($0["hostPort"].integer ?? 0) > 0 }),
         !pod.usesHostNetwork
       {

@@ -5,10 +5,58 @@ import KubeClient
 final class KubePodAPI: PodAPI {
   private let client: APIClient
   private let recorder: EventRecorder
+  private let allServices: Informer
+  private let references: ReferencedObjects
 
-  init(client: APIClient, recorder: EventRecorder) {
+  /// - Parameter services: all services; somebody else runs it.
+  init(
+    client: APIClient, recorder: EventRecorder, services: Informer, references: ReferencedObjects
+  ) {
     self.client = client
     self.recorder = recorder
+    allServices = services
+    self.references = references
+  }
+
+  func services() async -> [Value] {
+    await allServices.waitUntilSynced()
+    return allServices.list()
+  }
+
+  func follow(
+    _ references: Set<ObjectReference>, for pod: PodManifest,
+    changed: @escaping @Sendable () -> Void
+  ) {
+    self.references.follow(references, pod: pod.uid, changed: changed)
+  }
+
+  func token(
+    audience: String?, seconds: Int64, for pod: PodManifest
+  ) async throws -> (token: String, renewAt: Timestamp)? {
+    var request: Value = [
+      "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+      "spec": [
+        "expirationSeconds": Value(seconds),
+        "boundObjectRef": [
+          "apiVersion": "v1", "kind": "Pod", "name": Value(pod.name), "uid": Value(pod.uid),
+        ],
+      ],
+    ]
+    if let audience { request["spec"]["audiences"] = [Value(audience)] }
+    let account = pod.object["spec"]["serviceAccountName"].string ?? "default"
+    let answer: Value
+    do {
+      answer = try await client.create(
+        .serviceAccounts, namespace: pod.namespace, request, name: account, subresource: "token")
+    } catch let error as StatusError where error.code == 501 || error.code == 405 {
+      return nil
+    }
+    guard let token = answer["status"]["token"].string else { return nil }
+    // As Kubernetes does: once four fifths of its life are over, and at least daily.
+    let now = Timestamp.wallClock()
+    let life = answer["status"]["expirationTimestamp"].timestamp?.since(now) ?? .seconds(seconds)
+    let wait = min(life.components.seconds * 4 / 5, 24 * 3_600)
+    return (token, now.adding(.seconds(max(60, wait))))
   }
 
   func configMap(namespace: String, name: String) async throws -> Value? {

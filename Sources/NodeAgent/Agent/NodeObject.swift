@@ -65,6 +65,8 @@ struct NodeObject: Sendable {
   /// The Kubernetes version whose behaviour the agent has.
   let version: String
   let images: [Image]
+  /// The addresses of the node's pods.
+  var podBlock: IPv4Block?
 
   enum Limits {
     /// As in Kubernetes.
@@ -82,16 +84,21 @@ struct NodeObject: Sendable {
     [
       "beta.kubernetes.io/arch": Value(facts.architecture), "beta.kubernetes.io/os": "linux",
       "kubernetes.io/arch": Value(facts.architecture),
-      "kubernetes.io/hostname": Value(facts.hostname), "kubernetes.io/os": "linux",
+      "kubernetes.io/hostname": Value(name), "kubernetes.io/os": "linux",
     ]
   }
 
   /// The whole object, to register with.
   func object(_ facts: MachineFacts, now: Timestamp) -> Value {
-    [
+    var spec: Value = [:]
+    if let podBlock {
+      spec["podCIDR"] = Value(podBlock.description)
+      spec["podCIDRs"] = [Value(podBlock.description)]
+    }
+    return [
       "apiVersion": "v1", "kind": "Node",
       "metadata": ["name": Value(name), "labels": labels(facts)],
-      "spec": [:],
+      "spec": spec,
       "status": status(facts, previous: .null, now: now),
     ]
   }

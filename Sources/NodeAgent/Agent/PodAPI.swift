@@ -6,6 +6,20 @@ public protocol PodAPI: Sendable {
   func configMap(namespace: String, name: String) async throws -> Value?
   func secret(namespace: String, name: String) async throws -> Value?
 
+  /// All services of the cluster, as the node knows them.
+  func services() async -> [Value]
+
+  /// A token by which the pod's containers are its service account, and when to get the next one; nil
+  /// where the API server gives none.
+  func token(
+    audience: String?, seconds: Int64, for pod: PodManifest
+  ) async throws -> (token: String, renewAt: Timestamp)?
+
+  /// Calls `changed` whenever one of these objects changes. Replaces what the pod followed before.
+  func follow(
+    _ references: Set<ObjectReference>, for pod: PodManifest,
+    changed: @escaping @Sendable () -> Void)
+
   /// Publishes a pod's whole status and returns the object as it is then.
   ///
   /// - Returns: nil if that pod, identified by its uid, is gone.

@@ -1,5 +1,6 @@
 import Glibc
 import KubeAPI
+import Synchronization
 
 /// Why a pod's volume or environment can't be prepared, in Kubernetes' words where it has any.
 struct PreparationError: Error, Sendable, CustomStringConvertible {
@@ -16,11 +17,17 @@ struct PreparationError: Error, Sendable, CustomStringConvertible {
 /// clients, which watch for exactly that link, work.
 ///
 /// What can't be provided is an error that names the volume, never an empty directory: a container
-/// would take that for the truth. The one exception is a projected service account token, which is left
-/// out and reported (``omissions(_:)``), because every pod has one by default and few use it.
+/// would take that for the truth. The one exception is a projected service account token where the API
+/// server gives none, because every pod has one by default and few use it.
 struct PodVolumes: Sendable {
   let paths: PodPaths
   let api: any PodAPI
+  private let tokens = TokenCache()
+
+  init(paths: PodPaths, api: any PodAPI) {
+    self.paths = paths
+    self.api = api
+  }
 
   enum Limits {
     /// The content of one volume from the API, in bytes; objects are no larger than 1.5 MiB each.
@@ -42,8 +49,7 @@ struct PodVolumes: Sendable {
   static func omissions(_ pod: PodManifest) -> [String] {
     var found: [String] = []
     for volume in pod.object["spec"]["volumes"].elements {
-      for source in volume["projected"]["sources"].elements
-      where source.has("serviceAccountToken") || source.has("clusterTrustBundle") {
+      for source in volume["projected"]["sources"].elements where source.has("clusterTrustBundle") {
         let kind = source.members.first?.key ?? ""
         found.append("volume \"\(volume["name"].string ?? "")\": source \(kind)")
       }
@@ -51,7 +57,43 @@ struct PodVolumes: Sendable {
     return found
   }
 
-  /// Prepares all volumes of a pod; what is there already stays.
+  private static let kindsWithContent: Set<String> = [
+    "configMap", "secret", "downwardAPI", "projected",
+  ]
+
+  /// The config maps and secrets whose content the pod's volumes show.
+  static func references(_ pod: PodManifest) -> Set<ObjectReference> {
+    var found: Set<ObjectReference> = []
+    func add(_ source: Value) {
+      if let name = source["configMap"]["name"].string {
+        found.insert(ObjectReference(.configMap, namespace: pod.namespace, name: name))
+      }
+      if let name = source["secret"]["secretName"].string ?? source["secret"]["name"].string {
+        found.insert(ObjectReference(.secret, namespace: pod.namespace, name: name))
+      }
+    }
+    for volume in pod.object["spec"]["volumes"].elements {
+      add(volume)
+      for source in volume["projected"]["sources"].elements { add(source) }
+    }
+    return found
+  }
+
+  /// Brings the content that comes from the API up to date. A volume whose source is gone keeps what it
+  /// has.
+  ///
+  /// - Returns: when to do so again for the sake of a token; nil for no such time.
+  func refresh(_ pod: PodManifest) async -> Timestamp? {
+    for volume in pod.object["spec"]["volumes"].elements {
+      guard let name = volume["name"].string,
+        let source = volume.members.first(where: { Self.kindsWithContent.contains($0.key) })
+      else { continue }
+      try? await prepare(pod, name, source.key, source.value)
+    }
+    return tokens.nextRenewal
+  }
+
+  /// Prepares all volumes of a pod; directories that are there already stay.
   func prepare(_ pod: PodManifest) async throws {
     try Disk.makeDirectories(paths.volumes(pod.uid), mode: 0o750)
     for volume in pod.object["spec"]["volumes"].elements {
@@ -93,6 +135,7 @@ struct PodVolumes: Sendable {
           try await collect(pod, member.key, member.value, mode, &files)
         }
       }
+      if files.isIncomplete, Disk.kind(paths.volume(pod.uid, name) + "/..data") != nil { return }
       try publish(files, to: paths.volume(pod.uid, name), group: fsGroup(pod))
     default:
       throw PreparationError("volumes of type \(kind) are not supported by this node")
@@ -158,6 +201,8 @@ struct PodVolumes: Sendable {
     /// By path relative to the volume.
     var byPath: [String: File] = [:]
     var bytes = 0
+    /// A part could not be had and was left out.
+    var isIncomplete = false
 
     mutating func add(_ path: String, _ content: [UInt8], _ mode: mode_t) throws {
       let parts = path.split(separator: "/", omittingEmptySubsequences: false)
@@ -209,13 +254,31 @@ struct PodVolumes: Sendable {
     case "downwardAPI":
       for item in source["items"].elements {
         let mode = item["mode"].int.map { mode_t(truncatingIfNeeded: $0) & 0o777 } ?? defaultMode
+        if item.has("resourceFieldRef") {
+          let text = try ContainerPreparation.resourceField(item["resourceFieldRef"], pod, .null)
+          try files.add(item["path"].string ?? "", Array(text.utf8), mode)
+          continue
+        }
         let path = item["fieldRef"]["fieldPath"].string ?? ""
         guard let text = PodFields.value(path, of: pod.object) else {
           throw PreparationError("downwardAPI field \"\(path)\" is not supported")
         }
         try files.add(item["path"].string ?? "", Array(text.utf8), mode)
       }
-    case "serviceAccountToken", "clusterTrustBundle":
+    case "serviceAccountToken":
+      let audience = source["audience"].string.flatMap { $0.isEmpty ? nil : $0 }
+      let seconds = source["expirationSeconds"].integer ?? 3_600
+      let token = try await tokens.token(audience, seconds) {
+        try await api.token(audience: audience, seconds: seconds, for: pod)
+      }
+      guard let token else {
+        files.isIncomplete = true
+        return
+      }
+      // Whoever the containers run as must be able to read it, and nobody else.
+      let isOwn = fsGroup(pod) != nil || pod.object["spec"]["securityContext"]["runAsUser"].isNull
+      try files.add(source["path"].string ?? "token", Array(token.utf8), isOwn ? 0o600 : 0o644)
+    case "clusterTrustBundle":
       // Reported by `omissions`.
       return
     default: throw PreparationError("projected source \(kind) is not supported")
@@ -246,7 +309,8 @@ struct PodVolumes: Sendable {
   /// Writes the files into a fresh directory and switches the volume to it in one step.
   private func publish(_ files: Files, to volume: String, group: UInt32?) throws {
     try Disk.makeDirectories(volume, mode: 0o755)
-    if Disk.kind(volume + "/..data") != nil { return }
+    if isShown(files, by: volume) { return }
+    let before = Self.link(volume + "/..data")
     let version = "..\(Timestamp.wallClock().nanosecondText)"
     let directory = "\(volume)/\(version)"
     for (path, file) in files.byPath {
@@ -261,7 +325,8 @@ struct PodVolumes: Sendable {
       }
     }
     try Disk.makeDirectories(directory, mode: 0o755)
-    for name in Set(files.byPath.keys.map { String($0.prefix { $0 != "/" }) }) {
+    let names = Set(files.byPath.keys.map { String($0.prefix { $0 != "/" }) })
+    for name in names where Self.link("\(volume)/\(name)") != "..data/\(name)" {
       unlink("\(volume)/\(name)")
       guard symlink("..data/\(name)", "\(volume)/\(name)") == 0 else {
         throw SystemError("link", name)
@@ -272,6 +337,64 @@ struct PodVolumes: Sendable {
     guard symlink(version, link) == 0, rename(link, volume + "/..data") == 0 else {
       throw SystemError("switch", volume)
     }
+    guard let before else { return }
+    for name in Disk.names(in: volume) where !name.hasPrefix("..") && !names.contains(name) {
+      unlink("\(volume)/\(name)")
+    }
+    if before.hasPrefix(".."), !before.contains("/") {
+      try? Disk.removeTree("\(volume)/\(before)")
+    }
+  }
+
+  private static func link(_ path: String) -> String? {
+    var buffer = [UInt8](repeating: 0, count: 4_096)
+    let count = readlink(path, &buffer, buffer.count)
+    return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
+  }
+
+  /// Whether a volume already has exactly this content.
+  private func isShown(_ files: Files, by volume: String) -> Bool {
+    guard Disk.kind(volume + "/..data") != nil else { return false }
+    let shown = Set(Disk.names(in: volume).filter { !$0.hasPrefix("..") })
+    guard shown == Set(files.byPath.keys.map({ String($0.prefix { $0 != "/" }) })) else {
+      return false
+    }
+    return Self.count(volume + "/..data/") == files.byPath.count
+      && files.byPath.allSatisfy { path, file in
+        (try? Disk.read("\(volume)/..data/\(path)")) == file.content
+      }
+  }
+
+  /// How many files lie below a directory.
+  private static func count(_ directory: String) -> Int {
+    Disk.names(in: directory).reduce(0) { sum, name in
+      let path = "\(directory)/\(name)"
+      return sum + (Disk.kind(path) == .directory ? count(path) : 1)
+    }
+  }
+}
+
+/// A pod's tokens, kept until they are to be renewed.
+private final class TokenCache: Sendable {
+  private struct Key: Hashable {
+    var audience: String?
+    var seconds: Int64
+  }
+  private let tokens = Mutex<[Key: (token: String, renewAt: Timestamp)]>([:])
+
+  var nextRenewal: Timestamp? { tokens.withLock { $0.values.map(\.renewAt).min() } }
+
+  func token(
+    _ audience: String?, _ seconds: Int64,
+    _ make: () async throws -> (token: String, renewAt: Timestamp)?
+  ) async throws -> String? {
+    let key = Key(audience: audience, seconds: seconds)
+    if let known = tokens.withLock({ $0[key] }), Timestamp.wallClock() < known.renewAt {
+      return known.token
+    }
+    guard let new = try await make() else { return nil }
+    tokens.withLock { $0[key] = new }
+    return new.token
   }
 }
 

@@ -37,6 +37,8 @@ actor PodWorker {
   private var postStartHook: Task<Void, any Error>?
   /// Containers whose preStop hook runs.
   private var stops: [ContainerID: Task<Void, Never>] = [:]
+  /// Set when the content of a volume may have changed.
+  private var hasStaleVolumes = false
   private let signals: AsyncStream<Void>
   private let signal: AsyncStream<Void>.Continuation
 
@@ -59,7 +61,13 @@ actor PodWorker {
 
   /// A newer object from the API.
   func update(_ object: Value) {
+    let before = pod.object["metadata"]
     if Self.version(object) >= Self.version(pod.object) { pod = PodManifest(object) }
+    let now = pod.object["metadata"]
+    // The downward API shows them.
+    if before["labels"] != now["labels"] || before["annotations"] != now["annotations"] {
+      hasStaleVolumes = true
+    }
     if pod.isDeleted { postStartHook?.cancel() }
     poke()
   }
@@ -86,6 +94,7 @@ actor PodWorker {
   func run() async {
     await runPod()
     await probes?.stop()
+    environment.api.follow([], for: pod) {}
   }
 
   private func runPod() async {
@@ -120,8 +129,27 @@ actor PodWorker {
         }
       }
       await syncProbes()
+      if let renewal = await refreshVolumes() { wakeAt = min(wakeAt ?? renewal, renewal) }
       if let wakeAt { wake(at: wakeAt) }
     }
+  }
+
+  /// Brings volumes up to date that may show something old. Returns when the next token is due.
+  private func refreshVolumes() async -> Timestamp? {
+    guard lifecycle.hasVolumes, !pod.isDeleted else { return nil }
+    if let due = tokenRenewal, due <= .wallClock() { hasStaleVolumes = true }
+    if hasStaleVolumes {
+      hasStaleVolumes = false
+      tokenRenewal = await volumes.refresh(pod)
+    }
+    return tokenRenewal
+  }
+
+  private var tokenRenewal: Timestamp?
+
+  private func volumesChanged() {
+    hasStaleVolumes = true
+    poke()
   }
 
   /// Has the probes run that the lifecycle wants now.
@@ -302,8 +330,13 @@ actor PodWorker {
       }
     }
     do {
+      environment.api.follow(PodVolumes.references(pod), for: pod) { [weak self] in
+        Task { await self?.volumesChanged() }
+      }
       try await volumes.prepare(pod)
       lifecycle.volumesPrepared()
+      // What changed in between, and tokens' ends, are seen at the first look.
+      hasStaleVolumes = true
     } catch {
       announce("FailedMount", "\(error)", isWarning: true)
       lifecycle.volumesFailed("\(error)", now: .wallClock())

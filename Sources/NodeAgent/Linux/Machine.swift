@@ -80,6 +80,26 @@ extension Machine {
     return IPv4Address(rawValue: UInt32(bigEndian: target.sin_addr.s_addr)).description
   }
 
+  /// All IPv4 addresses of the machine.
+  static func addresses() -> [IPv4Address] {
+    var first: UnsafeMutablePointer<ifaddrs>?
+    guard getifaddrs(&first) == 0 else { return [] }
+    defer { freeifaddrs(first) }
+    var found: [IPv4Address] = []
+    var next = first
+    while let entry = next?.pointee {
+      next = entry.ifa_next
+      guard let address = entry.ifa_addr, Int32(address.pointee.sa_family) == AF_INET else {
+        continue
+      }
+      found.append(
+        address.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
+          IPv4Address(rawValue: UInt32(bigEndian: $0.pointee.sin_addr.s_addr))
+        })
+    }
+    return found
+  }
+
   private static func interfaceAddress() -> String? {
     var first: UnsafeMutablePointer<ifaddrs>?
     guard getifaddrs(&first) == 0 else { return nil }

@@ -113,6 +113,20 @@ struct RouteSocket: ~Copyable {
     try send(message, "set link \(index) up")
   }
 
+  /// Lets a bridge send frames back out of the port they came in by.
+  ///
+  /// Where the kernel's bridge netfilter is on, a packet that a pod sends to a service and that is led to
+  /// the pod itself never leaves the bridge: without this it is dropped there.
+  mutating func allowHairpin(_ index: UInt32) throws(SystemError) {
+    var message = Message(.setLink)
+    message.appendLink(index: index)
+    message.body[0] = UInt8(PF_BRIDGE)
+    message.append(Attribute.protocolInfo | Attribute.isNested) { port in
+      port.append(Attribute.portHairpin, bytes: [1])
+    }
+    try send(message, "allow hairpins at link \(index)")
+  }
+
   /// Removes a link, and with a cable its other end; succeeds if it is gone already.
   mutating func delete(_ name: String) throws(SystemError) {
     guard let index = Self.index(of: name) else { return }
@@ -146,6 +160,35 @@ struct RouteSocket: ~Copyable {
     try send(message, "add the default route via \(gateway)")
   }
 
+  /// Adds or replaces the route to a block of addresses: through a neighbour, or straight out of a link.
+  ///
+  /// - Parameter isExclusive: fail with EEXIST where there is a route already.
+  mutating func addRoute(
+    to block: IPv4Block, via gateway: IPv4Address? = nil, out link: UInt32? = nil,
+    isExclusive: Bool = false
+  ) throws(SystemError) {
+    var message = Message(
+      .newRoute, flags: Flag.create | (isExclusive ? Flag.exclusive : Flag.replace))
+    let scope: UInt8 = gateway == nil ? 253 : 0
+    message.body += [UInt8(AF_INET), UInt8(block.prefixLength), 0, 0, 254, 3, scope, 1, 0, 0, 0, 0]
+    message.append(Attribute.destination, bytes: block.base.bytes)
+    if let gateway { message.append(Attribute.gateway, bytes: gateway.bytes) }
+    if let link { message.append(Attribute.outLink, link) }
+    try send(message, "add the route to \(block)")
+  }
+
+  /// Removes the route to a block; succeeds if there is none.
+  mutating func deleteRoute(to block: IPv4Block) throws(SystemError) {
+    var message = Message(.deleteRoute)
+    message.body += [UInt8(AF_INET), UInt8(block.prefixLength), 0, 0, 254, 0, 255, 0, 0, 0, 0, 0]
+    message.append(Attribute.destination, bytes: block.base.bytes)
+    do throws(SystemError) {
+      try send(message, "delete the route to \(block)")
+    } catch {
+      if error.number != ESRCH { throw error }
+    }
+  }
+
   // MARK: Messages
 
   private enum Flag {
@@ -160,6 +203,9 @@ struct RouteSocket: ~Copyable {
     static let linkHardwareAddress: UInt16 = 1
     static let linkName: UInt16 = 3
     static let linkMaster: UInt16 = 10
+    static let protocolInfo: UInt16 = 12
+    static let isNested: UInt16 = 0x8000
+    static let portHairpin: UInt16 = 4
     static let linkInfo: UInt16 = 18
     static let linkNamespaceOfProcess: UInt16 = 19
     static let infoKind: UInt16 = 1
@@ -167,6 +213,8 @@ struct RouteSocket: ~Copyable {
     static let vethPeer: UInt16 = 1
     static let address: UInt16 = 1
     static let localAddress: UInt16 = 2
+    static let destination: UInt16 = 1
+    static let outLink: UInt16 = 4
     static let gateway: UInt16 = 5
   }
 
@@ -175,8 +223,10 @@ struct RouteSocket: ~Copyable {
     enum Kind: UInt16 {
       case newLink = 16
       case deleteLink = 17
+      case setLink = 19
       case newAddress = 20
       case newRoute = 24
+      case deleteRoute = 25
     }
     var kind: Kind
     var flags: UInt16

@@ -32,7 +32,7 @@ struct Program {
             var request = clinux_spawn_request(
               path: path, arguments: arguments, environment: environment, directory: directory,
               input: input, output: output, error: error, new_namespaces: namespaces,
-              mount_namespace: mountNamespace, is_detached: isDetached ? 1 : 0)
+              mount_namespace: mountNamespace, network_namespace: -1, is_detached: isDetached ? 1 : 0)
             return clinux_spawn(&request, &pid)
           }
         }

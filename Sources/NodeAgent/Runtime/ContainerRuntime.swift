@@ -40,6 +40,8 @@ public protocol ContainerRuntime: Sendable {
   ///
   /// - Throws: ``RuntimeError`` with code `notFound` if the container doesn't run.
   func execute(_ id: ContainerID, _ request: ExecRequest) async throws -> ExecSession
+  /// Joins a running container's own streams.
+  func attach(_ id: ContainerID, input: Bool) async throws -> AttachSession
   /// Connects to a TCP port on the loopback inside of a sandbox.
   func connect(to sandbox: SandboxID, port: UInt16) async throws -> ByteStream
 
@@ -186,6 +188,11 @@ public struct ContainerConfiguration: Sendable, Equatable {
   public var mounts: [Mount] = []
   public var resources = Resources()
   public var security = Security()
+  /// Whether it gets a standard input that clients can be attached to.
+  public var hasInput = false
+  /// Whether its input ends with the first client's.
+  public var closesInputOnce = false
+  public var hasTerminal = false
   /// Where the container sees the file whose text becomes its termination message.
   public var terminationMessagePath = "/dev/termination-log"
   /// Where on the node its log goes, in the CRI's format.
@@ -203,7 +210,8 @@ public struct ContainerConfiguration: Sendable, Equatable {
       && a.arguments == b.arguments && a.workingDirectory == b.workingDirectory
       && a.environment.elementsEqual(b.environment, by: ==) && a.mounts == b.mounts
       && a.resources == b.resources && a.security == b.security
-      && a.terminationMessagePath == b.terminationMessagePath && a.logPath == b.logPath
+      && a.hasInput == b.hasInput && a.closesInputOnce == b.closesInputOnce
+      && a.hasTerminal == b.hasTerminal && a.terminationMessagePath == b.terminationMessagePath && a.logPath == b.logPath
   }
 }
 

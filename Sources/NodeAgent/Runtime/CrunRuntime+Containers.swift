@@ -101,7 +101,7 @@ extension CrunRuntime {
     try await blocking {
       unlink(directory + "/container.json")
       try Disk.removeTree(directory)
-      if let log { unlink(log) }
+      if let log { for path in [log] + ContainerLog.oldFiles(of: log) { unlink(path) } }
     }
     let uid = state.withLock { state in
       state.owners[id] = nil

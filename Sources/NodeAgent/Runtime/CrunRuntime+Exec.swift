@@ -156,18 +156,22 @@ extension CrunRuntime {
   // MARK: Streams over descriptors
 
   private func pipe(reading descriptor: Int32) async throws -> ByteStream {
-    let channel = try await NIOPipeBootstrap(group: group)
+    let opening = ByteStream.Opening()
+    _ = try await NIOPipeBootstrap(group: group)
       .channelOption(.autoRead, value: false)
       .channelOption(.allowRemoteHalfClosure, value: true)
+      .channelInitializer { opening.initialize($0) }
       .takingOwnershipOfDescriptor(input: descriptor).get()
-    return try await channel.eventLoop.submit { try ByteStream.attach(to: channel) }.get()
+    return try opening.stream
   }
 
   private func pipe(writing descriptor: Int32) async throws -> ByteStream {
-    let channel = try await NIOPipeBootstrap(group: group)
+    let opening = ByteStream.Opening()
+    _ = try await NIOPipeBootstrap(group: group)
       .channelOption(.autoRead, value: false)
+      .channelInitializer { opening.initialize($0) }
       .takingOwnershipOfDescriptor(output: descriptor).get()
-    return try await channel.eventLoop.submit { try ByteStream.attach(to: channel) }.get()
+    return try opening.stream
   }
 
   public func connect(to sandbox: SandboxID, port: UInt16) async throws -> ByteStream {
@@ -184,11 +188,13 @@ extension CrunRuntime {
         namespace.number, port, ExecLimits.connectMilliseconds)
       return try SystemError.check(outcome, "connect to", "127.0.0.1:\(port)")
     }
-    let channel = try await ClientBootstrap(group: group)
+    let opening = ByteStream.Opening()
+    _ = try await ClientBootstrap(group: group)
       .channelOption(.autoRead, value: false)
       .channelOption(.allowRemoteHalfClosure, value: true)
+      .channelInitializer { opening.initialize($0) }
       .withConnectedSocket(descriptor).get()
-    return try await channel.eventLoop.submit { try ByteStream.attach(to: channel) }.get()
+    return try opening.stream
   }
 }
 

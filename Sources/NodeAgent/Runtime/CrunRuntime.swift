@@ -29,6 +29,8 @@ public final class CrunRuntime: ContainerRuntime {
     public var podBlock: IPv4Block?
     /// The name of the bridge, at most 15 bytes.
     public var bridge = "martlet0"
+    /// The addresses of services, to be routed to the bridge.
+    public var serviceBlock: IPv4Block?
     /// The cgroup below which all pods' cgroups lie.
     public var cgroupParent = "/martlet"
 
@@ -101,7 +103,8 @@ public final class CrunRuntime: ContainerRuntime {
     cgroups = Cgroups.detect()
     version = "crun://" + (Self.crunVersion(crun) ?? "unknown")
     network = settings.podBlock.map {
-      PodNetwork(.init(block: $0, bridge: settings.bridge))
+      PodNetwork(
+        .init(block: $0, bridge: settings.bridge, services: settings.serviceBlock))
     }
     threads = NIOThreadPool(numberOfThreads: Limits.threads)
     // The consumer looks at everything again at each event: if it is slow, one is enough.

@@ -129,3 +129,67 @@ private final class OutputCollector: Sendable {
   }
   var bytes: [UInt8] { state.withLock { $0 } }
 }
+
+extension ExecSession: RunningCommand {
+  /// Output that a program's descendants hold open is waited for this long after its end, and after
+  /// anything came.
+  private static let drainTime = Duration.milliseconds(500)
+
+  func pump(
+    _ send: @escaping @Sendable ([UInt8], _ isError: Bool) async throws -> Void
+  ) async -> ExecEnd {
+    let activity = PumpActivity()
+    let pumps = Task {
+      await withTaskGroup(of: Void.self) { group in
+        for (stream, isError) in [(output, false), (error, true)] {
+          guard let stream else { continue }
+          group.addTask {
+            while let piece = try? await stream.read() {
+              activity.beginSending()
+              defer { activity.endSending() }
+              do { try await send(piece, isError) } catch { return }
+            }
+          }
+        }
+      }
+      activity.finish()
+    }
+    let end = await waitForEnd()
+    activity.touch()
+    while !activity.isOver(after: Self.drainTime) { try? await Task.sleep(for: .milliseconds(10)) }
+    pumps.cancel()
+    await pumps.value
+    close()
+    return end
+  }
+
+  func write(_ bytes: [UInt8]) async throws { try await input?.write(bytes) }
+  func endInput() { input?.close() }
+  func abandon() { kill() }
+}
+
+/// Whether output still moves.
+private final class PumpActivity: Sendable {
+  private struct State {
+    var sending = 0
+    var last = ContinuousClock.now
+    var isFinished = false
+  }
+  private let state = Mutex(State())
+
+  /// Waiting for silence begins here.
+  func touch() { state.withLock { $0.last = .now } }
+  func beginSending() { state.withLock { $0.sending += 1 } }
+  func endSending() {
+    state.withLock { state in
+      state.sending -= 1
+      state.last = .now
+    }
+  }
+  func finish() { state.withLock { $0.isFinished = true } }
+
+  /// All output has been handed on, or none came for a while. A client that is slow to read is waited for.
+  func isOver(after idle: Duration) -> Bool {
+    state.withLock { $0.isFinished || $0.sending == 0 && ContinuousClock.now - $0.last > idle }
+  }
+}

@@ -16,6 +16,9 @@ final class PodNetwork: Sendable {
     var block: IPv4Block
     /// The bridge's name, at most 15 bytes.
     var bridge: String
+    /// The addresses of services: whoever on the node sends there is routed to the bridge, where the
+    /// service proxy's rules see it. Nil without services.
+    var services: IPv4Block?
   }
 
   let settings: Settings
@@ -80,6 +83,7 @@ final class PodNetwork: Sendable {
         let bridge = RouteSocket.index(of: settings.bridge)
       else { throw SystemError("find link", name, number: ENODEV) }
       try socket.setUp(index, master: bridge)
+      try socket.allowHairpin(index)
     } catch let error as SystemError {
       throw RuntimeError(.network, "connecting the pod to the network: \(error)")
     }
@@ -99,7 +103,33 @@ final class PodNetwork: Sendable {
     }
   }
 
+  /// Makes the bridge and what belongs to it, before any pod needs it.
+  func prepare() throws {
+    do throws(SystemError) {
+      try state.withLock { state throws(SystemError) in
+        try prepareBridge()
+        state.isPrepared = true
+      }
+    } catch {
+      throw RuntimeError(.network, "preparing the pods' network: \(error)")
+    }
+  }
+
+  /// Routes another node's pods to that node.
+  func addRoute(to block: IPv4Block, via node: IPv4Address) throws {
+    guard block != settings.block else { return }
+    var socket = try RouteSocket()
+    try socket.addRoute(to: block, via: node)
+  }
+
+  func deleteRoute(to block: IPv4Block) {
+    guard block != settings.block, var socket = try? RouteSocket() else { return }
+    try? socket.deleteRoute(to: block)
+  }
+
   private func prepareBridge() throws(SystemError) {
+    // The node is its pods' router, also between two of them.
+    try Descriptor(opening: "/proc/sys/net/ipv4/ip_forward", O_WRONLY).writeAll(Array("1".utf8))
     var socket = try RouteSocket()
     if RouteSocket.index(of: settings.bridge) == nil {
       do throws(SystemError) {
@@ -113,5 +143,6 @@ final class PodNetwork: Sendable {
     }
     try socket.addAddress(gateway, prefixLength: settings.block.prefixLength, to: index)
     try socket.setUp(index)
+    if let services = settings.services { try socket.addRoute(to: services, out: index) }
   }
 }

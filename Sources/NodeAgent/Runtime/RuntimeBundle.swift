@@ -68,6 +68,7 @@ struct RuntimeBundle {
       let parts = entry.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
       put(String(parts[0]), parts.count == 2 ? String(parts[1]) : "")
     }
+    if configuration.hasTerminal { put("TERM", "xterm") }
     for (name, value) in configuration.environment { put(name, value) }
     return names.map { "\($0)=\(values[$0] ?? "")" }
   }
@@ -103,7 +104,7 @@ struct RuntimeBundle {
       throw RuntimeError(.invalidConfiguration, "working directory \(directory) is not absolute")
     }
     var process: Value = [
-      "terminal": false,
+      "terminal": Value(configuration.hasTerminal),
       "user": ["uid": Value(identity.user), "gid": Value(identity.group)],
       "args": Value(arguments),
       "env": Value(Self.environment(configuration, hostname: hostname)),

@@ -147,6 +147,11 @@ struct ContainerRecord: Sendable {
   var cgroupPath: String
   var logPath: String
   var stopSignal: Int32
+  /// Whether it has a standard input that can be attached to.
+  var hasInput = false
+  /// Whether its input ends with the first client that was attached to it.
+  var closesInputOnce = false
+  var hasTerminal = false
 
   var json: Value {
     [
@@ -154,6 +159,7 @@ struct ContainerRecord: Sendable {
       "backOffStep": Value(backOffStep), "image": Value(imageReference), "imageID": Value(imageID),
       "createdAt": Value(createdAt.nanosecondText), "layers": Value(layers),
       "cgroupPath": Value(cgroupPath), "logPath": Value(logPath), "stopSignal": Value(stopSignal),
+      "input": Value(hasInput), "inputOnce": Value(closesInputOnce), "terminal": Value(hasTerminal),
     ]
   }
 
@@ -175,6 +181,9 @@ struct ContainerRecord: Sendable {
     self.cgroupPath = cgroupPath
     self.logPath = logPath
     stopSignal = value["stopSignal"].int.flatMap { Int32(exactly: $0) } ?? SIGTERM
+    hasInput = value["input"].bool ?? false
+    closesInputOnce = value["inputOnce"].bool ?? false
+    hasTerminal = value["terminal"].bool ?? false
   }
 
   init(
@@ -192,6 +201,9 @@ struct ContainerRecord: Sendable {
     self.cgroupPath = cgroupPath
     logPath = configuration.logPath
     self.stopSignal = stopSignal
+    hasInput = configuration.hasInput
+    closesInputOnce = configuration.closesInputOnce
+    hasTerminal = configuration.hasTerminal
   }
 
   func status(_ state: ContainerState) -> ContainerStatus {

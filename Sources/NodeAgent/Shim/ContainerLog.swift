@@ -20,7 +20,14 @@ struct ContainerLog: ~Copyable {
   /// The longest piece of a line in one record, as in other CRI runtimes.
   static let lineBytes = 16 << 10
 
-  private let file: Descriptor
+  /// A log that has grown this large becomes an old one; so many old ones are kept (Kubernetes' defaults:
+  /// 10 MiB, 5 files with the current one).
+  static let fileBytes = 10 << 20
+  static let oldFiles = 4
+
+  private var file: Descriptor
+  private let path: String
+  private var size: Int
   private var times = Timestamp.SecondPrefix()
   /// Of each stream, what came since its last newline.
   private var partial: [[UInt8]] = [[], []]
@@ -28,8 +35,32 @@ struct ContainerLog: ~Copyable {
   private(set) var lostRecords = 0
 
   init(_ path: String) throws(SystemError) {
-    file = try Descriptor(
-      opening: path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
+    file = try Self.open(path)
+    self.path = path
+    size = max(0, Int(lseek(file.number, 0, SEEK_END)))
+  }
+
+  private static func open(_ path: String) throws(SystemError) -> Descriptor {
+    try Descriptor(opening: path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, mode: 0o640)
+  }
+
+  /// Puts the present file aside under the moment's name and begins a new one. If that fails, the old one
+  /// just grows on.
+  private mutating func rotate(at time: Timestamp) {
+    let digits = time.nanosecondText.filter(\.isNumber)
+    guard rename(path, "\(path).\(digits)") == 0, let fresh = try? Self.open(path) else { return }
+    file = fresh
+    size = 0
+    for old in Self.oldFiles(of: path).dropLast(Self.oldFiles) { unlink(old) }
+  }
+
+  /// The files that were put aside, oldest first.
+  static func oldFiles(of path: String) -> [String] {
+    guard let slash = path.lastIndex(of: "/") else { return [] }
+    let directory = String(path[..<slash])
+    let prefix = path[path.index(after: slash)...] + "."
+    return Disk.names(in: directory).filter { $0.hasPrefix(prefix) }.sorted()
+      .map { "\(directory)/\($0)" }
   }
 
   /// Takes what one read from the container gave, and writes the lines it completes in one call.
@@ -64,6 +95,7 @@ struct ContainerLog: ~Copyable {
       }
     }
     write(records, count)
+    if size >= Self.fileBytes { rotate(at: time) }
   }
 
   /// Writes lines that never ended.
@@ -82,7 +114,12 @@ struct ContainerLog: ~Copyable {
   private mutating func write(_ records: [UInt8], _ count: Int) {
     if records.isEmpty { return }
     // A container must not stop because its log can't be kept.
-    do { try file.writeAll(records) } catch { lostRecords += count }
+    do {
+      try file.writeAll(records)
+      size += records.count
+    } catch {
+      lostRecords += count
+    }
   }
 
   private mutating func record(

@@ -7,8 +7,16 @@ struct RunningContainer {
   let pid: pid_t
   /// A pidfd, readable once the process has ended.
   let process: Int32
-  /// Its standard output and error; -1 once closed.
+  /// Its standard output and error; -1 once closed. With a terminal, the first is the terminal.
   var pipes: [Int32]
+  /// Its standard input; -1 without one, and once closed.
+  var input: Int32
+  /// Its terminal, to set the size; -1 without one.
+  var terminal: Int32
+  /// Input that it hasn't taken.
+  var unreadInput: [UInt8] = []
+  /// Its input is to be closed once it has taken all of it.
+  var closesInput = false
   let startedAt: Timestamp
   let record: ContainerRecord
   /// When SIGKILL follows a request to stop, on the monotonic clock in milliseconds.
@@ -55,25 +63,52 @@ extension Shim {
   ) throws -> RunningContainer {
     try mountRoot(record, directory)
     let log = try ContainerLog(record.logPath)
-    var pipes: [Int32] = []
-    var ends: [Int32] = []
-    defer { for end in ends { close(end) } }
+    var pipes: [Int32] = [-1, -1]
+    var input: Int32 = -1
+    var terminal: Int32 = -1
+    /// The container's ends of the pipes, by descriptor there.
+    var ends: [Int32] = [-1, -1, -1]
+    var listener: Int32 = -1
+    defer { for end in ends + [listener] where end >= 0 { close(end) } }
     var isLaunched = false
-    defer { if !isLaunched { for pipe in pipes { close(pipe) } } }
-    for _ in 0..<2 {
-      var pair: [Int32] = [-1, -1]
-      try SystemError.check(clinux_pipe(&pair), "create a pipe")
-      pipes.append(pair[0])
-      ends.append(pair[1])
+    defer {
+      if !isLaunched { for pipe in pipes + [input, terminal] where pipe >= 0 { close(pipe) } }
     }
-
     let crun = Crun(self.record)
     let errors = directory + "/crun.log"
     let pidFile = directory + "/pid"
+    var arguments = ["create", "--bundle", directory, "--pid-file", pidFile]
+    if record.hasTerminal {
+      unlink(directory + "/console.sock")
+      listener = try SystemError.check(
+        clinux_listen(directory, "console.sock", 1), "listen in", directory)
+      arguments += ["--console-socket", directory + "/console.sock"]
+    } else {
+      for index in 0..<2 {
+        var pair: [Int32] = [-1, -1]
+        try SystemError.check(clinux_pipe(&pair), "create a pipe")
+        pipes[index] = pair[0]
+        ends[index + 1] = pair[1]
+      }
+      if record.hasInput {
+        var pair: [Int32] = [-1, -1]
+        try SystemError.check(clinux_pipe_for_input(&pair), "create a pipe")
+        input = pair[1]
+        ends[0] = pair[0]
+      }
+    }
     let created = crun.run(
-      ["create", "--bundle", directory, "--pid-file", pidFile, id.rawValue], log: errors,
-      output: ends[0], error: ends[1])
+      arguments + [id.rawValue], log: errors, input: ends[0], output: ends[1], error: ends[2])
     guard created == 0 else { throw Self.failure("create", created, errors) }
+    if record.hasTerminal {
+      // crun has sent it before it ended.
+      terminal = try SystemError.check(
+        clinux_receive_descriptor(listener, 1_000), "receive the terminal of", id.rawValue)
+      _ = fcntl(terminal, F_SETFL, O_NONBLOCK)
+      pipes[0] = fcntl(terminal, F_DUPFD_CLOEXEC, 3)
+      if record.hasInput { input = fcntl(terminal, F_DUPFD_CLOEXEC, 3) }
+      unlink(directory + "/console.sock")
+    }
     guard let pid = Disk.readLine(pidFile).flatMap({ pid_t($0) }) else {
       throw RuntimeError(.startFailed, "crun left no process id")
     }
@@ -85,9 +120,8 @@ extension Shim {
     }
     isLaunched = true
     return RunningContainer(
-      pid: pid, process: process, pipes: pipes, startedAt: .wallClock(), record: record,
-      killAt: nil,
-      log: .init(log))
+      pid: pid, process: process, pipes: pipes, input: input, terminal: terminal,
+      startedAt: .wallClock(), record: record, killAt: nil, log: .init(log))
   }
 
   /// crun's own words, which end in its log as `TIME: MESSAGE`.
@@ -133,6 +167,7 @@ extension Shim {
       let pipe = container.pipes[stream.rawValue]
       if pipe >= 0, ready.contains(pipe) { drain(id, stream, isLast: false) }
     }
+    if container.input >= 0, ready.contains(container.input) { writeInput(id) }
     if ready.contains(container.process) { finish(id) }
   }
 
@@ -144,8 +179,9 @@ extension Shim {
       while true {
         let count = read(pipe, buffer.baseAddress, buffer.count)
         if count > 0 {
-          container.log.log.append(
-            UnsafeRawBufferPointer(rebasing: buffer[..<count]), stream, at: .wallClock())
+          let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+          container.log.log.append(bytes, stream, at: .wallClock())
+          share(id, stream == .output ? AttachFrame.output : AttachFrame.error, bytes)
           if !isLast { return }
         } else if count < 0, errno == EINTR {
           continue
@@ -175,7 +211,10 @@ extension Shim {
     record.cgroups.remove(container.record.cgroupPath)
     for stream in [ContainerLog.Stream.output, .error] { drain(id, stream, isLast: true) }
     container.log.log.finish(at: time)
-    for pipe in containers[id]?.pipes ?? [] where pipe >= 0 { close(pipe) }
+    for pipe in (containers[id]?.pipes ?? []) + [containers[id]?.input ?? -1, container.terminal]
+    where pipe >= 0 {
+      close(pipe)
+    }
     close(container.process)
     containers[id] = nil
     _ = clinux_unmount_lazily(directory + "/rootfs")
@@ -190,6 +229,7 @@ extension Shim {
     case (_, 137) where kills > 0: reason = "OOMKilled"
     default: reason = "Error"
     }
+    endAttachments(id)
     set(
       id,
       ContainerState(

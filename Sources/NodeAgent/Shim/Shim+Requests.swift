@@ -10,6 +10,7 @@ import KubeAPI
 /// | `start` | `container` | |
 /// | `stop` | `container`, `milliseconds` until SIGKILL | |
 /// | `forget` | `container` | |
+/// | `attach` | `container`, `input` | from here on the connection carries frames (``AttachFrame``) |
 /// | `list` | | `states`: an object from container id to state |
 /// | `end` | | the last one |
 ///
@@ -20,6 +21,7 @@ enum ShimRequest: Equatable, Sendable {
   case start(ContainerID)
   case stop(ContainerID, milliseconds: Int64)
   case forget(ContainerID)
+  case attach(ContainerID, input: Bool)
   case list
   case end
 
@@ -41,6 +43,10 @@ enum ShimRequest: Equatable, Sendable {
     case .forget(let container):
       value["operation"] = "forget"
       value["container"] = Value(container.rawValue)
+    case .attach(let container, let input):
+      value["operation"] = "attach"
+      value["container"] = Value(container.rawValue)
+      value["input"] = Value(input)
     case .list: value["operation"] = "list"
     case .end: value["operation"] = "end"
     }
@@ -66,6 +72,8 @@ enum ShimRequest: Equatable, Sendable {
       guard let milliseconds = value["milliseconds"].integer else { return nil }
       self = .stop(container, milliseconds: milliseconds)
     case ("forget", let container?): self = .forget(container)
+    case ("attach", let container?):
+      self = .attach(container, input: value["input"].bool ?? false)
     case ("list", _): self = .list
     case ("end", _): self = .end
     default: return nil
@@ -78,6 +86,10 @@ extension Shim {
   struct Connection {
     var input: [UInt8] = []
     var output: [UInt8] = []
+    /// Set once the connection carries a container's streams.
+    var attachment: Attachment?
+    /// To be closed when `output` is sent.
+    var isClosing = false
   }
 
   mutating func accept() {
@@ -103,7 +115,10 @@ extension Shim {
         isOpen = false
       }
     }
-    while let line = takeLine(descriptor) { answer(line, descriptor) }
+    while connections[descriptor]?.attachment == nil, let line = takeLine(descriptor) {
+      answer(line, descriptor)
+    }
+    if connections[descriptor]?.attachment != nil { takeFrames(descriptor) }
     if !isOpen || (connections[descriptor]?.input.count ?? 0) > Limits.requestBytes {
       drop(descriptor)
     } else {
@@ -124,7 +139,7 @@ extension Shim {
     var reply: Value = ["id": value["id"]]
     if let request = ShimRequest(value) {
       do {
-        let answer = try perform(request)
+        let answer = try perform(request, descriptor)
         if !answer.isNull { reply["states"] = answer }
       } catch {
         reply["error"] = Value("\(error)")
@@ -135,19 +150,23 @@ extension Shim {
     send(reply, descriptor)
   }
 
-  private mutating func perform(_ request: ShimRequest) throws -> Value {
+  private mutating func perform(_ request: ShimRequest, _ descriptor: Int32) throws -> Value {
     switch request {
-    case .network(let address, let prefixLength, let gateway):
+    case .network(let address, _, let gateway):
       guard let index = RouteSocket.index(of: "eth0") else {
         throw SystemError("find link", "eth0", number: ENODEV)
       }
       var socket = try RouteSocket()
-      try socket.addAddress(address, prefixLength: prefixLength, to: index)
+      // Not its neighbours' block: all that a pod sends goes through the node, and so do the answers, in
+      // which a service's address must be put back.
+      try socket.addAddress(address, prefixLength: 32, to: index)
       try socket.setUp(index)
+      if let block = IPv4Block("\(gateway)/32") { try socket.addRoute(to: block, out: index) }
       try socket.addDefaultRoute(via: gateway)
     case .start(let id): try start(id)
     case .stop(let id, let milliseconds): stop(id, milliseconds: milliseconds)
     case .forget(let id): try forget(id)
+    case .attach(let id, let input): try attach(id, descriptor, input: input)
     case .list:
       var answer = Value.Object()
       for (id, state) in states.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
@@ -160,15 +179,21 @@ extension Shim {
   }
 
   mutating func broadcast(_ event: Value) {
-    for descriptor in Array(connections.keys) { send(event, descriptor) }
+    for (descriptor, connection) in connections where connection.attachment == nil {
+      send(event, descriptor)
+    }
   }
 
   private mutating func send(_ value: Value, _ descriptor: Int32) {
-    connections[descriptor]?.output += value.json + [UInt8(ascii: "\n")]
+    send(value.json + [UInt8(ascii: "\n")], descriptor)
+  }
+
+  mutating func send(_ bytes: [UInt8], _ descriptor: Int32) {
+    connections[descriptor]?.output += bytes
     flush(descriptor)
   }
 
-  private mutating func flush(_ descriptor: Int32) {
+  mutating func flush(_ descriptor: Int32) {
     guard let output = connections[descriptor]?.output, !output.isEmpty else { return }
     let count = Glibc.send(descriptor, output, output.count, Int32(MSG_NOSIGNAL))
     if count > 0 {
@@ -177,10 +202,14 @@ extension Shim {
       drop(descriptor)
       return
     }
-    if (connections[descriptor]?.output.count ?? 0) > Limits.unreadBytes { drop(descriptor) }
+    let unread = connections[descriptor]?.output.count ?? 0
+    let isDone = unread == 0 && connections[descriptor]?.isClosing == true
+    if isDone || unread > Limits.unreadBytes { drop(descriptor) }
   }
 
-  private mutating func drop(_ descriptor: Int32) {
-    if connections.removeValue(forKey: descriptor) != nil { close(descriptor) }
+  mutating func drop(_ descriptor: Int32) {
+    guard let connection = connections.removeValue(forKey: descriptor) else { return }
+    close(descriptor)
+    if let attachment = connection.attachment { detached(attachment) }
   }
 }

@@ -34,7 +34,7 @@ import KubeAPI
 /// makes the order of things obvious.
 ///
 /// ## What is left out
-/// Exec, attach and terminals: they need the same pipes and another kind of request. Log rotation.
+/// Programs that join a container later (exec): the agent runs them. Log rotation.
 public struct Shim: ~Copyable {
   enum Limits {
     /// Agents and tools connected at once.
@@ -154,13 +154,16 @@ public struct Shim: ~Copyable {
     while !hasEnded || connections.values.contains(where: { !$0.output.isEmpty }) {
       var polls = [pollfd(fd: listener.number, events: Int16(POLLIN), revents: 0)]
       for (descriptor, connection) in connections {
-        let events = POLLIN | (connection.output.isEmpty ? 0 : POLLOUT)
+        let events = (mayRead(connection) ? POLLIN : 0) | (connection.output.isEmpty ? 0 : POLLOUT)
         polls.append(pollfd(fd: descriptor, events: Int16(events), revents: 0))
       }
       for container in containers.values {
         for descriptor in [container.process, container.pipes[0], container.pipes[1]]
         where descriptor >= 0 {
           polls.append(pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0))
+        }
+        if container.input >= 0, !container.unreadInput.isEmpty {
+          polls.append(pollfd(fd: container.input, events: Int16(POLLOUT), revents: 0))
         }
       }
       let count = poll(&polls, nfds_t(polls.count), timeout())
@@ -233,7 +236,8 @@ struct Crun {
   ///   - log: where crun writes its errors; the container inherits its standard error.
   /// - Returns: the exit code, or nil if it could not be started or took too long.
   func run(
-    _ arguments: [String], log: String? = nil, output: Int32 = -1, error: Int32 = -1
+    _ arguments: [String], log: String? = nil, input: Int32 = -1, output: Int32 = -1,
+    error: Int32 = -1
   ) -> Int32? {
     var all = [
       "--root", root, "--cgroup-manager", cgroups == .none ? "disabled" : "cgroupfs",
@@ -241,6 +245,7 @@ struct Crun {
     if let log { all += ["--log", log] }
     var program = Program(path, all + arguments)
     program.environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+    program.input = input
     program.output = output
     program.error = error
     guard let pid = try? program.start() else { return nil }

@@ -1,5 +1,7 @@
 import KubeAPI
 import KubeClient
+import NodeAgent
+import ServiceProxy
 
 #if canImport(Glibc)
   import Glibc
@@ -12,6 +14,10 @@ final class LocalCluster {
   /// When a part that died may be started again, and how often it has died.
   private var restarts: [String: (at: ContinuousClock.Instant, count: Int)] = [:]
   private let clock = ContinuousClock()
+  /// What connects the nodes; nil without nodes.
+  private var bridge: ClusterBridge?
+  /// The holders of the nodes' network namespaces.
+  private var spaces: [ManagedProcess] = []
 
   /// How long a part may take to become ready before the start is given up.
   private static let startTimeout = Duration.seconds(60)
@@ -56,12 +62,21 @@ final class LocalCluster {
         HTTPProbe.get(port: member.clientPort, path: "/health")?.status == 200
       }
     }
-    try launch(
-      "apiserver",
-      [
-        "apiserver", "--etcd-servers", shape.endpoints, "--data-dir", shape.directory,
-        "--secure-port", "\(shape.apiPort)", "--node", "\(shape.nodeName)=127.0.0.1",
-      ])
+    if shape.hasNode { try await makeNetwork() }
+    var arguments = [
+      "apiserver", "--etcd-servers", shape.endpoints, "--data-dir", shape.directory,
+      "--secure-port", "\(shape.apiPort)", "--service-cluster-ip-range", ClusterShape.serviceRange,
+    ]
+    if let bridge {
+      // Nodes and pods reach it by the bridge, this machine by the loopback too.
+      arguments += [
+        "--bind-address", "0.0.0.0", "--advertise-address", "\(bridge.address)",
+      ]
+      for (index, node) in shape.nodes.enumerated() {
+        arguments += ["--node", "\(node.name)=\(bridge.address(ofNode: index))"]
+      }
+    }
+    try launch("apiserver", arguments)
     var client: APIClient?
     try await wait("API server", "https://127.0.0.1:\(shape.apiPort)") {
       if client == nil, let kubeconfig = try? Kubeconfig(path: shape.kubeconfig) {
@@ -74,7 +89,8 @@ final class LocalCluster {
     try launch(
       "controllers",
       ["controllers", "--kubeconfig", shape.directory + "/controller-manager.kubeconfig"])
-    if shape.hasNode { try startNode() }
+    try importImages()
+    for index in shape.nodes.indices { try startNode(index) }
     let api = client!
     try await wait("scheduler and controllers", "leading") {
       for name in ["kube-scheduler", "kube-controller-manager"] {
@@ -85,9 +101,9 @@ final class LocalCluster {
       }
       return true
     }
-    if shape.hasNode {
-      try await wait("node \(shape.nodeName)", "ready") { [shape] in
-        guard let node = try? await api.get(.nodes, name: shape.nodeName) else { return false }
+    for node in shape.nodes {
+      try await wait("node \(node.name)", "ready") {
+        guard let node = try? await api.get(.nodes, name: node.name) else { return false }
         return node["status"]["conditions"].elements.contains {
           $0["type"].string == "Ready" && $0["status"].string == "True"
         }
@@ -95,10 +111,74 @@ final class LocalCluster {
     }
   }
 
-  private func startNode() throws {
+  /// Makes the bridge, and a network namespace for each node.
+  private func makeNetwork() async throws {
+    guard let block = ClusterBridge.freeBlock() else {
+      throw StartFailure("no network 172.30.N.0/24 is free for the nodes of this cluster")
+    }
+    let bridge = ClusterBridge(name: shape.bridgeName, block: block)
+    do { try bridge.create() } catch {
+      throw StartFailure("the nodes' network can't be made: \(error)")
+    }
+    self.bridge = bridge
+    for (index, node) in shape.nodes.enumerated() {
+      let space = ManagedProcess(
+        name: "network-\(node.name)",
+        arguments: [
+          "node-space", "--address", "\(bridge.address(ofNode: index))/\(block.prefixLength)",
+          "--gateway", "\(bridge.address)",
+        ], logPath: shape.logPath("network-\(node.name)"))
+      space.hasOwnNetwork = true
+      try space.start()
+      processes.append(space)
+      spaces.append(space)
+      try plug(index)
+      try await wait("network of \(node.name)", "\(bridge.address(ofNode: index))") {
+        NodeSpace.isConfigured(pid: space.pid)
+      }
+      if let pods = IPv4Block(node.podBlock), !bridge.route(pods, toNode: index) {
+        say("\(node.podBlock) is routed elsewhere: pods of \(node.name) can't be reached from here")
+      }
+    }
+    if let services = IPv4Block(ClusterShape.serviceRange), !bridge.route(services, toNode: 0) {
+      say("\(ClusterShape.serviceRange) is routed elsewhere: services can't be reached from here")
+    }
+    do {
+      // Nodes reach what this machine reaches, by its address.
+      try await NftCommand.run(Self.outboundRules(bridge))
+    } catch {
+      say("pods can't reach other networks: \(error)")
+    }
+  }
+
+  private func plug(_ index: Int) throws {
+    do { try bridge?.plug(index, pid: spaces[index].pid) } catch {
+      throw StartFailure("\(shape.nodes[index].name) can't be connected: \(error)")
+    }
+  }
+
+  private static func outboundRules(_ bridge: ClusterBridge) -> String {
+    """
+    add table ip \(bridge.name)
+    delete table ip \(bridge.name)
+    add table ip \(bridge.name)
+    add chain ip \(bridge.name) out { type nat hook postrouting priority 100 ; }
+    add rule ip \(bridge.name) out ip saddr \(bridge.block) oifname != "\(bridge.name)" masquerade
+
+    """
+  }
+
+  private func removeNetwork() async {
+    guard let bridge else { return }
+    bridge.remove()
+    try? await NftCommand.run("add table ip \(bridge.name)\ndelete table ip \(bridge.name)\n")
+  }
+
+  private func importImages() throws {
+    guard shape.hasNode else { return }
     for image in shape.images {
       let importer = ManagedProcess(
-        name: "image", arguments: ["image", "import", image, "--data-dir", nodeDirectory],
+        name: "image", arguments: ["image", "import", image, "--image-dir", shape.imageDirectory],
         logPath: shape.logPath("image"))
       try importer.start()
       while importer.isRunning {
@@ -109,22 +189,37 @@ final class LocalCluster {
         throw StartFailure("image \(image) could not be imported: \(importer.logTail())")
       }
     }
-    let pki = shape.directory + "/pki"
-    try launch(
-      "node",
-      [
-        "node", "--kubeconfig", "\(shape.directory)/node-\(shape.nodeName).kubeconfig",
-        "--node-name", shape.nodeName, "--data-dir", nodeDirectory, "--port", "\(shape.nodePort)",
-        "--tls-cert-file", "\(pki)/node-\(shape.nodeName).crt",
-        "--tls-private-key-file", "\(pki)/node-\(shape.nodeName).key",
-        "--client-ca-file", "\(pki)/ca.crt", "--stop-pods-on-exit",
-      ])
   }
 
-  private var nodeDirectory: String { shape.directory + "/node" }
+  private func startNode(_ index: Int) throws {
+    let node = shape.nodes[index]
+    let pki = shape.directory + "/pki"
+    let kubeconfig = "\(shape.directory)/node-\(node.name).kubeconfig"
+    guard let bridge else { return }
+    try launch(
+      "proxy-\(node.name)",
+      [
+        "proxy", "--kubeconfig", kubeconfig, "--node-name", node.name,
+        "--cluster-cidr", ClusterShape.podRange,
+      ], in: spaces[index])
+    try launch(
+      "node-\(node.name)",
+      [
+        "node", "--kubeconfig", kubeconfig, "--node-name", node.name,
+        "--data-dir", shape.nodeDirectory(node), "--image-dir", shape.imageDirectory,
+        "--address", "\(bridge.address(ofNode: index))", "--port", "\(shape.nodePort)",
+        "--pod-cidr", node.podBlock, "--service-cidr", ClusterShape.serviceRange,
+        "--tls-cert-file", "\(pki)/node-\(node.name).crt",
+        "--tls-private-key-file", "\(pki)/node-\(node.name).key",
+        "--client-ca-file", "\(pki)/ca.crt", "--stop-pods-on-exit",
+      ], in: spaces[index])
+  }
 
-  private func launch(_ name: String, _ arguments: [String]) throws {
+  private func launch(
+    _ name: String, _ arguments: [String], in network: ManagedProcess? = nil
+  ) throws {
     let process = ManagedProcess(name: name, arguments: arguments, logPath: shape.logPath(name))
+    process.network = network
     try process.start()
     processes.append(process)
   }
@@ -186,7 +281,14 @@ final class LocalCluster {
     let pause = min(Duration.seconds(1) * (1 << min(count - 1, 4)), .seconds(15))
     restarts[process.name] = (clock.now + pause, count)
     say("\(process.name) ended with \(ended); starting it again")
-    do { try process.start() } catch { say("\(error)") }
+    do {
+      try process.start()
+      if let index = spaces.firstIndex(where: { $0 === process }) {
+        // A new network: those who were in the old one must come over.
+        try plug(index)
+        for other in processes where other.network === process { other.send(SIGTERM) }
+      }
+    } catch { say("\(error)") }
   }
 
   // MARK: Stopping
@@ -194,10 +296,14 @@ final class LocalCluster {
   /// Asks the parts to stop in reverse order of starting, the store last and together.
   private func stop() async {
     let store = processes.filter { $0.name.hasPrefix("store-") }
-    for process in processes.reversed() where !process.name.hasPrefix("store-") {
+    // The nodes of a cluster stop together: each ends its pods.
+    await end(processes.filter { $0.network != nil })
+    for process in processes.reversed()
+    where !process.name.hasPrefix("store-") && process.network == nil {
       await end([process])
     }
     await end(store)
+    await removeNetwork()
   }
 
   private func end(_ group: [ManagedProcess]) async {

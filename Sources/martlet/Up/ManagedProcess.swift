@@ -24,6 +24,11 @@ final class ManagedProcess {
     }
   }
 
+  /// Whether it gets a network namespace of its own.
+  var hasOwnNetwork = false
+  /// Whose network namespace it joins.
+  var network: ManagedProcess?
+
   init(name: String, arguments: [String], logPath: String) {
     self.name = name
     self.arguments = arguments
@@ -38,6 +43,15 @@ final class ManagedProcess {
     guard log >= 0 else { throw StartFailure("cannot write \(logPath): \(errorText(errno))") }
     defer { close(log) }
     let words = ["martlet"] + arguments
+    var namespace: Int32 = -1
+    defer { if namespace >= 0 { close(namespace) } }
+    if let network {
+      namespace = open("/proc/\(network.pid)/ns/net", O_RDONLY | O_CLOEXEC)
+      guard namespace >= 0 else {
+        throw StartFailure("cannot start \(name): the network of \(network.name) is gone")
+      }
+    }
+    let (inNamespace, newNamespaces) = (namespace, hasOwnNetwork ? CLINUX_NEW_NETWORK : 0)
     var cArguments = words.map { strdup($0) } + [nil]
     defer { for word in cArguments { free(word) } }
     var started: pid_t = 0
@@ -52,6 +66,8 @@ final class ManagedProcess {
       request.output = log
       request.error = log
       request.mount_namespace = -1
+      request.network_namespace = inNamespace
+      request.new_namespaces = newNamespaces
       return clinux_spawn(&request, &started)
     }
     unsetenv(EntryPoint.supervisedVariable)

@@ -73,7 +73,7 @@ extension Preflight {
   /// All checks for a cluster of this shape, in the order in which a user would want to hear of them.
   static func check(_ shape: ClusterShape) throws {
     try lock(shape.directory)
-    for folder in ["logs", "store", "node"] { mkdir("\(shape.directory)/\(folder)", 0o755) }
+    for folder in ["logs", "store"] + shape.nodes.map(\.folder) { mkdir("\(shape.directory)/\(folder)", 0o755) }
     try checkSpace(shape.directory)
     for member in shape.members {
       try checkPort(member.clientPort, flag: "--store-ports")
@@ -81,8 +81,8 @@ extension Preflight {
     }
     try checkPort(shape.apiPort, flag: "--api-port")
     guard shape.hasNode else { return }
-    try checkPort(shape.nodePort, flag: "--node-port")
     try checkTool("crun", package: "crun")
+    try checkTool("nft", package: "nftables")
     guard geteuid() == 0 else {
       throw StartFailure(
         "a node runs containers and needs root: run as root, or start without a node: --no-node")

@@ -10,11 +10,13 @@ import KubeClient
 struct UpCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "up",
-    abstract: "Run a whole cluster on this machine: store, control plane and a node.",
+    abstract: "Run a whole cluster on this machine: store, control plane and nodes.",
     discussion: """
-      Starts three store members, API server, scheduler, controllers and one node, each a process of its
-      own, waits until all are ready, says what to type next, and keeps them running: a part that dies
-      is started again. Ctrl-C stops everything; the data stays in --data-dir for the next start.
+      Starts three store members, API server, scheduler, controllers, and for each node an agent and a
+      service proxy, each a process of its own, waits until all are ready, says what to type next, and
+      keeps them running: a part that dies is started again. Each node has a network namespace of its own;
+      a bridge connects them with this machine. Ctrl-C stops everything; the data stays in --data-dir for
+      the next start.
       """)
 
   @Option(help: "Directory of the cluster's data, logs, certificates and kubeconfig.")
@@ -27,10 +29,14 @@ struct UpCommand: AsyncParsableCommand {
   @Option(help: "Port of the API server.")
   var apiPort = 6443
 
-  @Option(help: "Port of the node's own server (logs).")
+  @Option(help: "Port of each node's own server (logs, exec), at the node's own address.")
   var nodePort = 10250
 
-  @Option(help: "Name of the node (default: the machine's host name).")
+  @Option(help: "How many nodes to run.")
+  var nodes = 1
+
+  @Option(
+    help: "Name of the node (default: the machine's host name); several are called NAME-1, NAME-2, ...")
   var nodeName: String?
 
   @Flag(help: "Run no node: store and control plane only. Needs neither root nor crun.")
@@ -57,13 +63,23 @@ struct ClusterShape {
     var peerURL: String { "http://127.0.0.1:\(peerPort)" }
   }
 
+  struct Node {
+    var name: String
+    /// The addresses of its pods.
+    var podBlock: String
+    /// Its data, below the cluster's.
+    var folder: String
+  }
+
+  static let mostNodes = 64
+
   /// Absolute, so that it means the same to every part.
   let directory: String
   let members: [Member]
   let apiPort: Int
   let nodePort: Int
-  let nodeName: String
-  let hasNode: Bool
+  let nodes: [Node]
+  var hasNode: Bool { !nodes.isEmpty }
   let images: [String]
 
   init(_ flags: UpCommand) throws {
@@ -86,7 +102,6 @@ struct ClusterShape {
     self.members = members
     apiPort = flags.apiPort
     nodePort = flags.nodePort
-    hasNode = !flags.noNode
     images = flags.preloadImage
     if flags.dataDir.hasPrefix("/") {
       directory = flags.dataDir
@@ -97,6 +112,7 @@ struct ClusterShape {
       defer { free(working) }
       directory = String(cString: working) + "/" + flags.dataDir.drop { $0 == "." || $0 == "/" }
     }
+    let nodeName: String
     if let name = flags.nodeName {
       nodeName = name
     } else {
@@ -106,7 +122,29 @@ struct ClusterShape {
         decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
       nodeName = host.isEmpty ? "node" : host.lowercased()
     }
+    guard (1...Self.mostNodes).contains(flags.nodes) else {
+      throw UsageFailure("--nodes must be a number from 1 to \(Self.mostNodes), not \(flags.nodes)")
+    }
+    let count = flags.noNode ? 0 : flags.nodes
+    nodes = (0..<count).map { index in
+      Node(
+        name: count == 1 ? nodeName : "\(nodeName)-\(index + 1)",
+        podBlock: "10.244.\(index).0/24", folder: count == 1 ? "node" : "node-\(index + 1)")
+    }
   }
+
+  static let podRange = "10.244.0.0/16"
+  static let serviceRange = "10.96.0.0/12"
+
+  /// The bridge's name, different for each data directory.
+  var bridgeName: String {
+    var hash: UInt32 = 0x811C_9DC5
+    for byte in directory.utf8 { hash = (hash ^ UInt32(byte)) &* 0x0100_0193 }
+    return "mup" + String(hash, radix: 36)
+  }
+  /// With one node its images lie with it; several share theirs.
+  var imageDirectory: String { directory + (nodes.count == 1 ? "/node/images" : "/images") }
+  func nodeDirectory(_ node: Node) -> String { "\(directory)/\(node.folder)" }
 
   var kubeconfig: String { directory + "/kubeconfig" }
   func storeDirectory(_ member: Member) -> String { "\(directory)/store/\(member.name)" }

@@ -7,7 +7,7 @@ import Testing
 #endif
 
 /// Why the whole cluster can't run here; nil if it can.
-private let obstacle: String? = {
+let localClusterObstacle: String? = {
   if geteuid() != 0 { return "containers need root" }
   if Peers.martlet == nil { return "build first: swift build -c release --product martlet" }
   if Peers.kubectl == nil { return "there is no kubectl" }
@@ -21,7 +21,7 @@ private let obstacle: String? = {
 }()
 
 /// The README's five minutes, with real kubectl: a cluster comes up, runs pods, loses parts, goes on.
-@Suite(.serialized, .enabled(if: obstacle == nil, Comment(rawValue: obstacle ?? "")))
+@Suite(.serialized, .enabled(if: localClusterObstacle == nil, Comment(rawValue: localClusterObstacle ?? "")))
 struct LocalClusterTests {
   @Test func aDeploymentLivesItsLife() throws {
     let cluster = try LocalClusterFixture()
@@ -76,7 +76,7 @@ struct LocalClusterTests {
 }
 
 /// A cluster that `martlet up` runs in a folder and on ports of its own.
-private final class LocalClusterFixture {
+final class LocalClusterFixture {
   struct Pod {
     var name: String
     var isReady: Bool
@@ -86,9 +86,10 @@ private final class LocalClusterFixture {
   private let folder = TestFolder()
   private let storePorts: [Int]
   private let up: RunningProgram
-  private var directory: String { folder.path + "/data" }
+  var directory: String { folder.path + "/data" }
 
-  init() throws {
+  /// - Parameter nodes: with more than one they are called `test-node-1` and so on.
+  init(nodes: Int = 1) throws {
     // A store port takes the one after it, so pairs are wanted.
     storePorts = try (0..<3).map { _ in try LocalClusterFixture.freePair() }
     let apiPort = try Loopback.freePort()
@@ -97,6 +98,7 @@ private final class LocalClusterFixture {
       "up", "--data-dir", folder.path + "/data",
       "--store-ports", storePorts.map(String.init).joined(separator: ","),
       "--api-port", "\(apiPort)", "--node-port", "\(nodePort)", "--node-name", "test-node",
+      "--nodes", "\(nodes)",
       "--preload-image", Peers.repository + "/.build/images/busybox",
     ])
     let isReady = waitUntil(seconds: 90) {
