@@ -178,6 +178,17 @@ let package = Package(
         "Verification",
       ],
       swiftSettings: fast),
+    // What is fuzzed; its corpus is replayed by `FuzzTests`.
+    .target(
+      name: "FuzzTargets",
+      dependencies: [
+        "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "HTTP2",
+        "SimulatedStorage",
+      ],
+      path: "Tests/FuzzTargets", swiftSettings: strict),
+    .executableTarget(
+      name: "martlet-fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzzer",
+      swiftSettings: strict),
     .target(name: "TestKit", path: "Tests/TestKit", swiftSettings: strict),
 
     // MARK: Tests
@@ -226,6 +237,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "LoadGeneratorTests", dependencies: ["EtcdWire", "martlet-bench", histogram],
+      swiftSettings: strict),
+    .testTarget(
+      name: "FuzzTests", dependencies: ["Primitives", "FuzzTargets"], exclude: ["Corpus"],
       swiftSettings: strict),
     .testTarget(
       name: "VerificationTests", dependencies: ["Primitives", "Verification"],

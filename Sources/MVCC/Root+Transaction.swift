@@ -91,6 +91,11 @@ extension Root {
 
   private func holdsForMissing(_ predicate: Compare) -> Bool {
     if predicate.target == .value { return false }
+    #if PLANTED_BUGS
+      if PlantedBug.missingKeyPredicate.isPlanted {
+        return !predicate.relation.holds(Root.compare(0, predicate.number))
+      }
+    #endif
     return predicate.relation.holds(Root.compare(0, predicate.number))
   }
 

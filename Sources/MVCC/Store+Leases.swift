@@ -43,7 +43,11 @@ extension Store {
     root.leases.remove(at: &cursor, arena)
 
     let keys = entry.keys
-    if !keys.isEmpty {
+    var hasKeys = !keys.isEmpty
+    #if PLANTED_BUGS
+      if PlantedBug.keysOutliveLease.isPlanted { hasKeys = false }
+    #endif
+    if hasKeys {
       let revision = root.revision &+ 1
       keys.forEachElement { delete(Record(address: $0), at: revision) }
       root.revision = revision

@@ -66,10 +66,16 @@ extension Store {
   }
 
   private func compactSlice(budget: Int) -> Bool {
-    let target = root.compactRevision
+    var target = root.compactRevision
     if target < 0 { return false }
     if compaction.target != target { compaction = CompactionProgress(target: target) }
-    let end = min(target, publishedRevision)
+    var end = min(target, publishedRevision)
+    #if PLANTED_BUGS
+      if PlantedBug.compactTooMuch.isPlanted {
+        target += 3
+        end = publishedRevision
+      }
+    #endif
 
     var left = budget
     var cursor = root.events.first()
@@ -83,6 +89,14 @@ extension Store {
       left -= 1
       cursor = root.events.first()
     }
+    #if PLANTED_BUGS
+      if PlantedBug.compactUnderWatcher.isPlanted {
+        while let record = cursor.record, record.modRevision <= target + 1, record.modRevision <= end {
+          root.events.remove(at: &cursor, arena)
+          cursor = root.events.first()
+        }
+      }
+    #endif
     guard left > 0, let first = cursor.record else { return cursor.record != nil }
     guard first.modRevision == target, target <= end else { return false }
 

@@ -39,7 +39,7 @@ extension Store {
     try root.check(request, &path)
     var changes = TransactionChanges(revision: root.revision &+ 1)
     try run(request, &path, &changes, wantsResults, &output)
-    if changes.any { root.revision &+= 1 }
+    if changes.any { root.revision = changes.revision }
   }
 
   func appendDeleteRange(
@@ -58,7 +58,7 @@ extension Store {
 
   private struct TransactionChanges {
     /// The revision of everything that the transaction changes.
-    let revision: Int64
+    var revision: Int64
     var any = false
     /// What a read within the transaction reports as the newest revision.
     var current: Int64 { any ? revision : revision &- 1 }
@@ -72,6 +72,9 @@ extension Store {
     let isSuccess = path.take()
     if wantsResults { TxnResponse.append(succeeded: isSuccess, to: &output) }
     for operation in txn.branch(isSuccess) {
+      #if PLANTED_BUGS
+        if PlantedBug.dividedTransaction.isPlanted, changes.any { changes.revision += 1 }
+      #endif
       guard wantsResults else {
         try runSilently(operation, &path, &changes, &output)
         continue
@@ -119,6 +122,9 @@ extension Store {
   ) throws(ApplyError) {
     switch operation.request {
     case .put(let request):
+      #if PLANTED_BUGS
+        if PlantedBug.applyForClients.isPlanted { return }
+      #endif
       _ = put(request, at: changes.revision)
       changes.any = true
     case .deleteRange(let request):
@@ -138,10 +144,18 @@ extension Store {
     var (cursor, exists) = root.live.descend(to: key)
     let previous = exists ? cursor.record : nil
     let numbers = previous?.numbers ?? Record.Numbers(createRevision: revision)
+    // Wraps after 2^63 puts.
+    var version = numbers.version &+ 1
+    #if PLANTED_BUGS
+      if PlantedBug.undeadVersion.isPlanted, previous == nil,
+        root.lastSuperseded(request.key, below: revision) != nil
+      {
+        version += 1
+      }
+    #endif
     let record = Record.make(
       key: request.key, createRevision: numbers.createRevision, modRevision: revision,
-      // Wraps after 2^63 puts.
-      version: numbers.version &+ 1,
+      version: version,
       lease: request.ignoresLease ? numbers.lease : request.lease,
       value: request.ignoresValue ? previous?.value ?? .none : request.value)
     arena.adopt(record)

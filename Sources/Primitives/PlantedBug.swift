@@ -12,8 +12,6 @@
     case countUnpersistedSelf = "count-unpersisted-self"
     /// A vote leaves before it is on disk: after a crash the member may vote twice in a term.
     case unsyncedVote = "unsynced-vote"
-    /// A restarted member has forgotten for whom it voted.
-    case forgottenVote = "forgotten-vote"
     /// Votes go to candidates whose log lacks what the voter holds.
     case voteForShorterLog = "vote-for-shorter-log"
     /// A leader answers reads without asking a quorum whether it still leads.
@@ -22,16 +20,12 @@
     case readBeforeOwnTerm = "read-before-own-term"
     /// A write's completion counts although its entries have been replaced since.
     case stalePersisted = "stale-persisted"
-    /// A leader commits entries of earlier terms by counting copies.
-    case commitOldTerm = "commit-old-term"
     /// A follower keeps its own entries where the leader has others.
     case keepConflictingEntries = "keep-conflicting-entries"
     /// Heartbeats tell the leader's commit index, whatever the follower has acknowledged.
     case commitPastMatch = "commit-past-match"
     /// A follower accepts an append whatever precedes it.
     case unmatchedAppend = "unmatched-append"
-    /// A quorum of a joint membership asks only its new half.
-    case wrongJointQuorum = "wrong-joint-quorum"
 
     // MARK: Replica
 
@@ -55,8 +49,6 @@
     case progressAhead = "progress-ahead"
     /// A watch from a past revision starts with the present.
     case watchFromNow = "watch-from-now"
-    /// After a snapshot from the leader, watchers aren't told what it brought.
-    case watchOverSnapshot = "watch-over-snapshot"
 
     // MARK: MVCC
 
@@ -76,8 +68,6 @@
     case compactTooMuch = "compact-too-much"
     /// A lease's keys outlive it.
     case keysOutliveLease = "keys-outlive-lease"
-    /// An entry that expires leases counts whoever proposed it.
-    case staleExpiry = "stale-expiry"
     /// Each operation of a transaction takes a revision of its own.
     case dividedTransaction = "divided-transaction"
     /// A deleted and recreated key goes on counting versions.
@@ -95,10 +85,6 @@
     case unsyncedLog = "unsynced-log"
     /// A snapshot is renamed into place before it is synced.
     case unsyncedSnapshot = "unsynced-snapshot"
-    /// The log is released up to the newest snapshot, which leaves nothing to fall back on.
-    case releasedTooMuch = "released-too-much"
-    /// A damaged batch counts as the log's end, whatever follows it.
-    case cutCorruptLog = "cut-corrupt-log"
     /// The end of the log isn't written again at start, though only the page cache may hold it.
     case trustedPageCache = "trusted-page-cache"
     /// A damaged snapshot is used.

@@ -200,7 +200,10 @@ extension RaftCore {
 
   /// Whether the candidate's log holds all that may be committed in this member's.
   private func isUpToDate(_ request: Message.VoteRequest) -> Bool {
-    (request.lastTerm, request.lastIndex) >= (log.lastTerm, log.lastIndex)
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.voteForShorterLog) { return true }
+    #endif
+    return (request.lastTerm, request.lastIndex) >= (log.lastTerm, log.lastIndex)
   }
 
   /// Among two that ask for pre-votes: the longer log goes first, then the higher id.

@@ -11,7 +11,13 @@ extension RaftCore {
       return
     }
     if append.previousIndex >= commit {
-      guard log.term(at: append.previousIndex) == append.previousTerm else {
+      var isMatch = log.term(at: append.previousIndex) == append.previousTerm
+      #if PLANTED_BUGS
+        if settings.plantedBugs.contains(.unmatchedAppend) {
+          isMatch = append.previousIndex <= log.lastIndex
+        }
+      #endif
+      guard isMatch else {
         reject(append)
         return
       }
@@ -24,6 +30,9 @@ extension RaftCore {
     for entry in append.entries where entry.index > commit {
       if entry.index <= log.lastIndex {
         if log.term(at: entry.index) == entry.term { continue }
+        #if PLANTED_BUGS
+          if settings.plantedBugs.contains(.keepConflictingEntries) { continue }
+        #endif
         truncateLog(from: entry.index)
       }
       log.append(entry)

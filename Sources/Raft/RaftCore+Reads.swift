@@ -51,7 +51,11 @@ extension RaftCore {
 
   /// Begins a round for all reads that wait, if one may begin.
   mutating func startReadRound() {
-    guard !reads.waiting.isEmpty, commit >= termStart,
+    var knowsNewest = commit >= termStart
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.readBeforeOwnTerm) { knowsNewest = true }
+    #endif
+    guard !reads.waiting.isEmpty, knowsNewest,
       reads.rounds.count < settings.limits.readRoundsInFlight
     else { return }
     reads.lastRound &+= 1

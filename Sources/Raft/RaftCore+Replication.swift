@@ -199,7 +199,10 @@ extension RaftCore {
   }
 
   mutating func sendHeartbeat(at position: Int) {
-    let known = min(commit, peers[position].match)
+    var known = min(commit, peers[position].match)
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.commitPastMatch) { known = commit }
+    #endif
     peers[position].sentCommit = max(peers[position].sentCommit, known)
     send(
       to: peers[position].id, .heartbeat(.init(commit: known, round: reads.lastRound)))

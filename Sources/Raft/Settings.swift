@@ -63,8 +63,6 @@ public struct Limits: Sendable {
     public static let unsyncedAppend = PlantedBugs(rawValue: 1 << 4)
     /// A leader commits entries of earlier terms by counting copies.
     public static let commitOldTerm = PlantedBugs(rawValue: 1 << 5)
-    /// A restarted member has forgotten for whom it voted.
-    public static let forgottenVote = PlantedBugs(rawValue: 1 << 6)
     /// Votes go to candidates whose log lacks what the voter holds.
     public static let voteForShorterLog = PlantedBugs(rawValue: 1 << 7)
     /// A new leader starts read rounds before an entry of its own term is committed.
@@ -75,7 +73,5 @@ public struct Limits: Sendable {
     public static let commitPastMatch = PlantedBugs(rawValue: 1 << 10)
     /// A follower accepts an append whatever precedes it.
     public static let unmatchedAppend = PlantedBugs(rawValue: 1 << 11)
-    /// A quorum of a joint membership asks only its new half.
-    public static let wrongJointQuorum = PlantedBugs(rawValue: 1 << 12)
   }
 #endif

@@ -36,6 +36,9 @@ struct MartletSim: ParsableCommand {
   @Option(help: "Stop after so many seconds, wherever the series stands.")
   var limit: Int?
 
+  @Flag(help: "End with the first seed that fails.")
+  var stopAtFailure = false
+
   @Flag(help: "Print everything that happens.")
   var trace = false
 
@@ -76,6 +79,7 @@ struct MartletSim: ParsableCommand {
         print("  replay: martlet-sim --seed \(seed) --members \(options.memberCount) --trace")
       }
       done += 1
+      if stopAtFailure, !failures.isEmpty { break }
       if range.count >= 10, done % UInt64(range.count / 10) == 0 {
         print("\(done) of \(range.count) seeds, \(failures.count) failed")
       }
@@ -91,8 +95,7 @@ struct MartletSim: ParsableCommand {
       \(total.faults) faults: \(total.crashes) crashes, \(total.pauses) pauses, \(total.partitions) partitions, \
       \(total.diskFaults) disk faults, \(total.transfers) transfers
       \(total.leaders) elections won, \(total.truncations) truncations, \(total.snapshots) snapshots, \
-      \(total.snapshotsInstalled) installed, \(total.membershipChanges) membership changes, \
-      \(total.compactions) compactions, \(total.watchEvents) events on \(total.watchStreams) broken streams
+      \(total.snapshotsInstalled) installed, \(total.compactions) compactions, \(total.watchEvents) events on \(total.watchStreams) broken streams
       seeds \(range.lowerBound) to \(range.lowerBound + done - 1): \
       \(done - UInt64(failures.count)) passed, \(failures.count) failed
       """)

@@ -45,7 +45,11 @@ import Testing
                 "segment \(segment), byte \(offset), bit \(bit)")
             }
           } catch let error as PersistenceError {
-            #expect([.corrupt].contains(error.code), "byte \(offset): \(error)")
+            // Without an earlier segment the log begins too late.
+            let isHeader = segment < 2 && offset < 128
+            #expect(
+              error.code == .corrupt || (isHeader && error.code == .gap),
+              "byte \(offset): \(error)")
             #expect(error.path != nil)
           }
         }
@@ -130,5 +134,31 @@ import Testing
       #expect(again.recovered.lastIndex.rawValue >= last)
       #expect(again.recovered.entries.first == makeEntries(last, bytes: 300)[0])
     }
+  }
+
+  /// Seed 581 of the grown simulator: a write that failed halfway through the header of a recycled segment
+  /// left whole batches of its last use behind. They were taken for ones that the log had lost.
+  @Test func aHalfWrittenHeaderOverReleasedBatchesIsNotCorruption() throws {
+    var found = 0
+    for count in 1...12 as ClosedRange<UInt64> {
+      var harness = try LogHarness(
+        settings: LogSettings(segmentBytes: 2048, compressionThreshold: nil))
+      let last = 12 + count
+      for index in 1...last {
+        try harness.append(makeEntries(index, bytes: 300))
+        harness.log.release(through: LogIndex(index - 1))
+        try harness.runMaintenance()
+      }
+      let job = harness.log.append(hardState: nil, entries: makeEntries(last + 1, bytes: 300))
+      guard case .write(let path, offset: 0, let bytes)? = job.operations.first else { continue }
+      found += 1
+      let half = bytes.withUnsafeBytes { [UInt8]($0.prefix(60)) }
+      try harness.disk.perform([
+        .write(path: path, offset: 0, bytes: .array(half)), .syncData(path: path),
+      ])
+      let again = try harness.reopened(snapshotIndex: LogIndex(last - 1), snapshotTerm: Term(1))
+      #expect(again.recovered.entries == makeEntries(last, bytes: 300))
+    }
+    #expect(found > 0)
   }
 }

@@ -9,7 +9,7 @@ struct HPACKEncoder {
     var bytes: [UInt8]
   }
 
-  private var table: HPACKTable
+  private(set) var table: HPACKTable
   private var cache: [Cached] = []
   private let maxCachedTemplates: Int
   /// Sizes to announce at the start of the next block: the lowest since the last one, and the last.

@@ -19,6 +19,11 @@ extension Store {
       value: keyValue.value)
     arena.adopt(record)
     makeLive(record)
+    #if PLANTED_BUGS
+      if PlantedBug.restoreWithoutLeaseKeys.isPlanted, record.lease != 0 {
+        detach(record, from: record.lease)
+      }
+    #endif
     if isEvent { appendEvent(record) }
   }
 

@@ -82,6 +82,9 @@ public struct EventRun: Sendable {
 extension Root {
   /// What an event's key was before it; nil if it didn't exist.
   func previous(of event: Record) -> Record? {
+    #if PLANTED_BUGS
+      if PlantedBug.wrongPrevious.isPlanted { return liveRecord(event.key) }
+    #endif
     guard let record = lastSuperseded(event.key, below: event.modRevision) else { return nil }
     return record.isTombstone ? nil : record
   }
@@ -115,6 +118,14 @@ extension StoreView {
         var cursor = root.events(from: start.rawValue)
         var current = Int64.min
         while let record = cursor.record, record.modRevision <= last.rawValue {
+          #if PLANTED_BUGS
+            if PlantedBug.splitRevision.isPlanted, record.modRevision == current,
+              run.parts.last?.revision.rawValue == current
+            {
+              cursor.advance()
+              continue
+            }
+          #endif
           if record.modRevision != current {
             if run.bytes.count >= byteLimit || looked >= eventLimit {
               if current != .min {

@@ -148,7 +148,12 @@ public struct WatchRegistry {
     var met: [Int] = []
     var plainBytes: [UInt8] = []
     var bytesWithPrevious: [UInt8] = []
-    var cursor = root.events(from: batch.after.rawValue &+ 1)
+    var first = batch.after.rawValue &+ 1
+    #if PLANTED_BUGS
+      if PlantedBug.droppedEvent.isPlanted, batch.through.rawValue > first { first += 1 }
+      if PlantedBug.repeatedEvent.isPlanted { first -= 1 }
+    #endif
+    var cursor = root.events(from: first)
     var matching: [Int] = []
     while let record = cursor.record, record.modRevision <= batch.through.rawValue {
       cursor.advance()
@@ -160,7 +165,11 @@ public struct WatchRegistry {
       var plain: Range<Int>?
       var withPrevious: Range<Int>?
       for group in matching {
-        if groups[group].filter & unwanted.rawValue != 0 { continue }
+        var isUnwanted = groups[group].filter & unwanted.rawValue != 0
+        #if PLANTED_BUGS
+          if PlantedBug.ignoredFilter.isPlanted { isUnwanted = false }
+        #endif
+        if isUnwanted { continue }
         let place: Range<Int>
         if groups[group].wantsPrevious {
           place =

@@ -58,7 +58,11 @@ public struct SnapshotReader {
         end.checksum = UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
       }
     }
-    guard last.count == 8, end.checksum == running else {
+    var isSound = last.count == 8 && end.checksum == running
+    #if PLANTED_BUGS
+      if PlantedBug.unverifiedSnapshot.isPlanted { isSound = true }
+    #endif
+    guard isSound else {
       throw corrupt("the snapshot's checksum doesn't match", size - 4)
     }
     let trailerBytes = UInt64(end.length)

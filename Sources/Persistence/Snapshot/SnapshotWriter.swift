@@ -211,7 +211,13 @@ public struct SnapshotWriter: Sendable {
     output.append(littleEndian: checksum)
     var operations = takeOutput()
     let path = directory + "/" + SnapshotFile.name(index: index, term: term) + SnapshotFile.suffix
-    operations.append(.syncData(path: temporaryPath))
+    #if PLANTED_BUGS
+      if !PlantedBug.unsyncedSnapshot.isPlanted {
+        operations.append(.syncData(path: temporaryPath))
+      }
+    #else
+      operations.append(.syncData(path: temporaryPath))
+    #endif
     operations.append(.rename(from: temporaryPath, to: path))
     operations.append(.syncDirectory(path: directory))
     state = .finishing(

@@ -75,12 +75,6 @@ struct LogRecovery {
         .corrupt, "two segments have generation \(one.header.generation); \(one.path) is the other",
         path: next.path)
     }
-    for file in headless {
-      try checkHeadless(
-        file, taken: Set(found.map(\.header.generation)),
-        newest: found.last?.header.generation ?? 0, fileSystem)
-      keepForUse(file.path, size: file.size)
-    }
     // The log is the last run of consecutive generations; what lies before a gap was released.
     var start = found.count
     while start > 0,
@@ -88,6 +82,13 @@ struct LogRecovery {
         || found[start - 1].header.generation + 1 == found[start].header.generation
     {
       start -= 1
+    }
+    for file in headless {
+      try checkHeadless(
+        file, taken: Set(found.map(\.header.generation)),
+        oldest: start < found.count ? found[start].header.generation : 0,
+        newest: found.last?.header.generation ?? 0, fileSystem)
+      keepForUse(file.path, size: file.size)
     }
     for file in found[..<start] { keepForUse(file.path, size: file.size) }
     for file in found[start...] {
@@ -106,10 +107,13 @@ struct LogRecovery {
   }
 
   /// Makes sure that a file without a header is one that was never used, or whose first write was torn:
-  /// no batch in it may validate.
+  /// no batch in it may validate that the log still needs.
+  ///
+  /// A recycled file is full of batches of its last use. They were released, and where they were not, the
+  /// log begins too late for its snapshot, which `WriteAheadLog.open` finds.
   private func checkHeadless(
-    _ file: (path: String, size: UInt64), taken: Set<UInt64>, newest: UInt64,
-    _ fileSystem: some FileSystem
+    _ file: (path: String, size: UInt64), taken: Set<UInt64>, oldest: UInt64,
+    newest: UInt64, _ fileSystem: some FileSystem
   ) throws(PersistenceError) {
     let bytes = try readAll(file.path, size: file.size, fileSystem)
     let hit: UInt64? = bytes.withUnsafeBytes { raw in
@@ -126,7 +130,7 @@ struct LogRecovery {
           // Without any header the newest generation is unknown: take the number as it is.
           if generation > 0xFFFF { generation -= 0x1_0000 } else if newest > 0 { continue }
         }
-        if taken.contains(generation) { continue }
+        if generation < oldest || taken.contains(generation) { continue }
         if BatchDecoder.batch(in: raw, at: place, origin: 0, generation: generation) != nil {
           return UInt64(place)
         }
@@ -300,6 +304,9 @@ struct LogRecovery {
   /// bytes in the page cache, where this one read them, that aren't on the disk.
   func rewriteTail(_ fileSystem: some FileSystem) throws(PersistenceError) {
     guard let tail else { return }
+    #if PLANTED_BUGS
+      if PlantedBug.trustedPageCache.isPlanted { return }
+    #endif
     try fileSystem.perform([
       .write(path: tail.path, offset: tail.offset, bytes: .array(tail.bytes)),
       .syncData(path: tail.path),

@@ -65,7 +65,11 @@ extension WriteAheadLog {
       .write(
         path: segment.path, offset: start == 0 ? 0 : writeOffset,
         bytes: .buffer(buffer, start: start, count: SegmentHeader.size - start + batchBytes)))
-    operations.append(.syncData(path: segment.path))
+    #if PLANTED_BUGS
+      if !PlantedBug.unsyncedLog.isPlanted { operations.append(.syncData(path: segment.path)) }
+    #else
+      operations.append(.syncData(path: segment.path))
+    #endif
 
     let replaces = base != nil || (entries.first.map { $0.index <= lastIndex } ?? false)
     if let base { resetExtents(to: base.index, term: base.term) }

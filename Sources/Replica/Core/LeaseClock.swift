@@ -46,6 +46,13 @@ struct LeaseClock {
     stop()
     isRunning = true
     for lease in leases {
+      #if PLANTED_BUGS
+        if PlantedBug.forgottenLeases.isPlanted { continue }
+        if PlantedBug.leasesWithoutGrace.isPlanted {
+          schedule(lease.id, granted: lease.granted, deadline: now)
+          continue
+        }
+      #endif
       schedule(
         lease.id, granted: lease.granted,
         deadline: LeaseClock.deadline(after: lease.remaining, from: now.advanced(by: grace)))
@@ -62,6 +69,11 @@ struct LeaseClock {
   /// Gives the lease its whole time again, unless it is unknown or its expiry is under way.
   mutating func renew(_ lease: LeaseID, now: Instant) -> LeaseTime? {
     guard let state = states[lease], state.expiring == nil, state.deadline > now else { return nil }
+    #if PLANTED_BUGS
+      if PlantedBug.idleRenewal.isPlanted {
+        return LeaseTime(granted: state.granted, remaining: state.granted)
+      }
+    #endif
     states[lease]!.deadline = LeaseClock.deadline(after: state.granted, from: now)
     return LeaseTime(granted: state.granted, remaining: state.granted)
   }

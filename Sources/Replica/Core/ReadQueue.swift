@@ -68,7 +68,12 @@ struct ReadQueue {
   mutating func release(
     through applied: LogIndex, view: StoreView, term: Term, into effects: inout Effects
   ) {
-    while let first = confirmed.first, first.index <= applied {
+    while let first = confirmed.first {
+      var isApplied = first.index <= applied
+      #if PLANTED_BUGS
+        if PlantedBug.readBeforeApply.isPlanted { isApplied = true }
+      #endif
+      guard isApplied else { break }
       for read in first.reads {
         effects.deliver(
           Reply(token: read.token, outcome: .readable(view, term: term)), to: read.sink)

@@ -58,6 +58,9 @@ extension ReplicaCore {
       for (payload, entry) in zip(payloads, entries) {
         pending.insert(entry)
         effects.sends.append((leader, .forward(payload: payload)))
+        #if PLANTED_BUGS
+          lastForward = payload
+        #endif
       }
     }
   }
@@ -132,6 +135,12 @@ extension ReplicaCore {
     for entry in pending.takeExpired(at: now) {
       answer(entry, entry.leader == leader ? .timedOut : .timedOutLeaderFailed)
     }
+    #if PLANTED_BUGS
+      if PlantedBug.retriedForward.isPlanted, let leader, role == .follower, let payload = lastForward {
+        effects.sends.append((leader, .forward(payload: payload)))
+        lastForward = nil
+      }
+    #endif
     if let deadline = inboxDeadline, deadline <= now {
       for batch in inbox { refuse(batch, leader == nil ? .noLeader : .timedOut) }
       inbox.removeAll()

@@ -52,6 +52,9 @@ extension ReplicaCore {
       let metadata = raft.snapshotMetadata(at: raft.applied)
     else { return }
     snapshots.begin()
+    #if PLANTED_BUGS
+      let view = PlantedBug.snapshotAhead.isPlanted ? viewBeforeLast : self.view
+    #endif
     effects.background.append(
       .takeSnapshot(SnapshotTask(metadata: metadata, view: view, cluster: cluster.encode())))
   }
@@ -200,7 +203,11 @@ extension ReplicaCore {
     store.refusals = cluster.refusals
     membersChanged()
     snapshots.installed(loaded.summary)
-    if raft.firstIndex > metadata.index {
+    var startsAnew = raft.firstIndex > metadata.index
+    #if PLANTED_BUGS
+      if PlantedBug.snapshotWithoutLogRestart.isPlanted { startsAnew = false }
+    #endif
+    if startsAnew {
       // Raft gave its log up: what the disk holds is another history's, or leaves a gap.
       unwritten.entries = []
       let hardState = unwritten.hardState ?? wal.hardState

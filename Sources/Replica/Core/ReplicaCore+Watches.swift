@@ -73,7 +73,10 @@ extension ReplicaCore {
   public mutating func watch(_ request: WatchRequest, token: UInt64, sink: any ReplySink) {
     // Later entries of this pump may be applied and not published yet; they count as the present.
     let current = store.revision
-    let start = request.startRevision
+    var start = request.startRevision
+    #if PLANTED_BUGS
+      if PlantedBug.watchFromNow.isPlanted { start = .zero }
+    #endif
     if start > .zero, start < store.compactRevision {
       effects.deliver(
         Reply(token: token, outcome: .watchCompacted(store.compactRevision)), to: sink)
@@ -90,6 +93,10 @@ extension ReplicaCore {
 
   /// Answers with the current revision, behind every event up to it.
   public mutating func requestProgress(token: UInt64, sink: any ReplySink) {
-    effects.deliver(Reply(token: token, outcome: .progress(store.revision)), to: sink)
+    var revision = store.revision
+    #if PLANTED_BUGS
+      if PlantedBug.progressAhead.isPlanted { revision = revision.next }
+    #endif
+    effects.deliver(Reply(token: token, outcome: .progress(revision)), to: sink)
   }
 }

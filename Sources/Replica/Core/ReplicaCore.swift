@@ -106,6 +106,12 @@ public struct ReplicaCore {
   var hasApplied = false
   /// The revisions made since then, for the watchers.
   var unmatchedEvents: EventBatch?
+  #if PLANTED_BUGS
+    /// For `PlantedBug.retriedForward`.
+    var lastForward: [UInt8]?
+    /// For `PlantedBug.snapshotAhead`.
+    var viewBeforeLast: StoreView
+  #endif
   public internal(set) var failure: ReplicaFailure?
 
   /// When `advance` should be called next, at the latest.
@@ -124,6 +130,9 @@ public struct ReplicaCore {
     let store = recovered.store
     view = store.publish()
     self.store = store
+    #if PLANTED_BUGS
+      viewBeforeLast = view
+    #endif
     cluster = recovered.cluster
     store.refusals = recovered.cluster.refusals
     snapshots = SnapshotState(newest: recovered.snapshot, logBytes: recovered.logBytes)
@@ -248,6 +257,9 @@ public struct ReplicaCore {
       if PlantedBug.replyBeforePublication.isPlanted, !effects.deliveries.isEmpty { return }
     #endif
     if hasApplied || statusChanged {
+      #if PLANTED_BUGS
+        if hasApplied { viewBeforeLast = view }
+      #endif
       if hasApplied { view = store.publish() }
       hasApplied = false
       statusChanged = false

@@ -53,12 +53,11 @@ extension ReplicaSettings {
     static var planted: Raft.PlantedBugs {
       let names: [(PlantedBug, Raft.PlantedBugs)] = [
         (.acknowledgeBeforeSync, .unsyncedAppend), (.countUnpersistedSelf, .countUnpersistedSelf),
-        (.unsyncedVote, .unsyncedVote), (.forgottenVote, .forgottenVote),
+        (.unsyncedVote, .unsyncedVote),
         (.voteForShorterLog, .voteForShorterLog), (.staleRead, .staleReadIndex),
         (.readBeforeOwnTerm, .readBeforeOwnTerm), (.stalePersisted, .stalePersisted),
-        (.commitOldTerm, .commitOldTerm), (.keepConflictingEntries, .keepConflictingEntries),
+        (.keepConflictingEntries, .keepConflictingEntries),
         (.commitPastMatch, .commitPastMatch), (.unmatchedAppend, .unmatchedAppend),
-        (.wrongJointQuorum, .wrongJointQuorum),
       ]
       return names.first { $0.0.isPlanted }?.1 ?? []
     }

@@ -14,7 +14,7 @@ extension SimulatedWorld {
     isHealed = true
     blocked = [:]
     clogged = [:]
-    for position in members.indices where members[position].isPart {
+    for position in members.indices {
       members[position].disk.capacity = .max
       members[position].pausedUntil = min(members[position].pausedUntil, now)
       if members[position].running == nil { try start(position) }
@@ -45,7 +45,7 @@ extension SimulatedWorld {
   private mutating func untilAgreed(deadline: Instant) throws {
     while true {
       try advance(until: now.advanced(byNanoseconds: 300_000_000))
-      let parts = members.filter(\.isPart)
+      let parts = members
       let statuses = parts.compactMap { $0.running?.status }
       let isAtRest = clients.allSatisfy { $0.running == nil }
       if isAtRest, statuses.count == parts.count, Set(statuses.map(\.appliedIndex)).count == 1,
@@ -91,7 +91,7 @@ extension SimulatedWorld {
   private mutating func checkHistories() throws {
     // One last reader, who sees what the members agreed on.
     let all = ModelRequest.range(ModelRange([0], end: [0]))
-    guard let view = members.first(where: { $0.isPart })?.running?.view,
+    guard let view = members.first?.running?.view,
       let response = view.answer(all)
     else { throw Violation("the final state can't be read", now) }
     let call = history.begin(all, client: clients.count, at: now.nanoseconds)

@@ -17,7 +17,10 @@ extension SimulatedWorld {
       for entry in append.entries {
         sentTerms[message.term, default: [:]][entry.index] = entry.term
       }
+    case .voteRequest(let request):
+      try noteVote(of: message.from, for: message.from, in: request.candidacy)
     case .voteResponse(let vote) where vote.isGranted:
+      try noteVote(of: message.from, for: message.to, in: message.term)
       let log = try durableLog(of: position)
       let state = log.hardState
       guard state.term > message.term || (state.term == message.term && state.vote == message.to)
@@ -35,15 +38,40 @@ extension SimulatedWorld {
           "member \(message.from) acknowledged entry \(index), but its disk ends at \(log.lastIndex)",
           now)
       }
-      if let entry = log.entries.first(where: { $0.index == index }),
-        let sent = sentTerms[message.term]?[index], sent != entry.term
-      {
-        throw Violation(
-          "member \(message.from) acknowledged entry \(index) of term \(sent), but its disk has one of "
-            + "term \(entry.term) there", now)
+      for entry in log.entries where entry.index <= index {
+        if let sent = sentTerms[message.term]?[entry.index], sent != entry.term {
+          throw Violation(
+            "member \(message.from) acknowledged entry \(index), but where its leader has sent an entry "
+              + "\(entry.index) of term \(sent), its disk has one of term \(entry.term)", now)
+        }
       }
     default:
       break
+    }
+  }
+
+  /// Nobody votes twice in a term, not even after a crash.
+  private mutating func noteVote(of voter: NodeID, for candidate: NodeID, in term: Term) throws {
+    if let other = votes[term]?[voter], other != candidate {
+      throw Violation(
+        "member \(voter) voted for \(other) and for \(candidate) in term \(term)", now)
+    }
+    votes[term, default: [:]][voter] = candidate
+  }
+
+  /// What a leader calls committed is on the disks of a quorum.
+  mutating func checkCommit(_ status: ReplicaStatus, after last: ReplicaStatus) throws {
+    guard status.role == .leader, status.commitIndex > last.commitIndex,
+      options.checksEveryPromise || random.oneIn(16)
+    else { return }
+    var holders = 0
+    for position in members.indices {
+      if try durableLog(of: position).lastIndex >= status.commitIndex { holders += 1 }
+    }
+    guard holders > members.count / 2 else {
+      throw Violation(
+        "entry \(status.commitIndex) is called committed, but only \(holders) of \(members.count) "
+          + "members have it on disk", now)
     }
   }
 

@@ -13,8 +13,7 @@ extension SimulatedWorld {
 
   mutating func startOperation(_ client: Int) throws {
     guard !clients[client].isStopped, clients[client].running == nil else { return }
-    let candidates = members.indices.filter { members[$0].isPart }
-    let member = candidates[Int(random.below(UInt64(candidates.count)))]
+    let member = Int(random.below(UInt64(members.count)))
     guard members[member].running != nil else {
       // Connection refused: certainly not done.
       schedule.add(.client(client), at: delay(10_000_000, 100_000_000))

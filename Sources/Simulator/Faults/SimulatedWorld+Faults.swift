@@ -12,7 +12,7 @@ extension SimulatedWorld {
     report.faults += 1
     let fault = swarm.draw(&random)
     trace("fault: \(fault.rawValue)")
-    let parts = members.indices.filter { members[$0].isPart }
+    let parts = Array(members.indices)
     let victim = parts[Int(random.below(UInt64(parts.count)))]
     switch fault {
     case .crash: crash(victim)
@@ -40,8 +40,6 @@ extension SimulatedWorld {
       let target = members[victim].id
       report.transfers += 1
       try pump(leader) { $0.transferLeadership(to: target) }
-    case .membership: try changeMembership()
-    case .loseDisk: try loseDisk(victim)
     }
   }
 
@@ -110,10 +108,10 @@ extension SimulatedWorld {
     schedule.add(.freeDisk(member: position), at: delay(500_000_000, 8_000_000_000))
   }
 
-  /// Lets bytes rot where the store promises to survive it by itself: in the newest of two snapshots, and in
-  /// segments that wait for their use. (Rot in the log costs the member: that is `loseDisk`.)
+  /// Lets bytes rot where the store promises to survive it by itself: in the newest of two snapshots. (Rot in
+  /// the log costs the member, which then must be replaced.)
   private mutating func rot(_ position: Int) {
-    guard members[position].running == nil else { return }
+    crash(position)
     let disk = members[position].disk
     let snapshots = disk.paths.filter { $0.hasPrefix("/data/snap/") && $0.hasSuffix(".snapshot") }
     guard snapshots.count >= 2, let newest = snapshots.last,
@@ -126,9 +124,4 @@ extension SimulatedWorld {
         newest, at: Int(random.below(UInt64(bytes.count))), bit: UInt8(random.below(8)))
     }
   }
-
-  // MARK: Membership
-
-  mutating func changeMembership() throws {}
-  mutating func loseDisk(_ position: Int) throws {}
 }

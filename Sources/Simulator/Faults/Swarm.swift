@@ -66,14 +66,10 @@ struct Swarm: Sendable {
     case clockJump
     /// A disk has no room left for a while.
     case fullDisk
-    /// Bytes of a snapshot, or of a file that waits for its use, rot on a stopped member.
+    /// Bytes of the newest snapshot rot on a stopped member.
     case rot
     /// The leader is asked to hand over.
     case transfer
-    /// The operator adds, promotes, removes or replaces a member.
-    case membership
-    /// A member's disk is lost for good; the operator replaces the member.
-    case loseDisk
   }
 
   /// Draws a swarm.

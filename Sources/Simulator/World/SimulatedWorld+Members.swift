@@ -50,6 +50,7 @@ extension SimulatedWorld {
     let life = members[position].life
     if let (view, status) = effects.published {
       note(status, after: running.status, position)
+      try checkCommit(status, after: running.status)
       running.view = view
       running.status = status
       try checks.published(status, view, by: members[position].id, life: life, at: now)

@@ -41,14 +41,10 @@ public struct SimulatedWorld {
     var running: Running?
     /// Rises at each start, so that what an earlier life asked for finds nobody.
     var life = 0
-    /// Whether the operator counts on it: it was not removed.
-    var isPart = true
     /// It stands still until then.
     var pausedUntil = Instant.origin
     /// A disk error was put in: the member may stop itself, or fail to start.
     var mayFail = false
-    /// Its files can't be trusted any more, so it starts only as another member.
-    var isLost = false
   }
 
   /// A living process. A class, so that its core is changed in place.
@@ -113,6 +109,8 @@ public struct SimulatedWorld {
   var newestKnown = Revision(1)
   /// The terms of the entries that each leader has sent, by the leader's term.
   var sentTerms: [Term: [LogIndex: Term]] = [:]
+  /// For whom each member voted, by term.
+  var votes: [Term: [NodeID: NodeID]] = [:]
   /// The next client operation's number, which also makes its value unlike any other.
   var nextOperation: UInt64 = 1
 
@@ -220,7 +218,7 @@ public struct SimulatedWorld {
     case .crash(let member, let life):
       if !isHealed, isAlive(member, life) { crash(member, downFor: 1_000_000...30_000_000) }
     case .restart(let member):
-      if members[member].running == nil, members[member].isPart { try start(member) }
+      if members[member].running == nil { try start(member) }
     case .heal(let partition):
       blocked[partition] = nil
       clogged[partition] = nil

@@ -46,7 +46,7 @@ public struct SimulationReport: Sendable {
   public var crashes = 0
   public var pauses = 0
   public var partitions = 0
-  /// Disks that failed, filled up, rotted or were lost.
+  /// Disks that failed, filled up or rotted.
   public var diskFaults = 0
   /// Terms that had a leader.
   public var leaders = 0
@@ -56,7 +56,6 @@ public struct SimulationReport: Sendable {
   public var snapshotsInstalled = 0
   /// Times that a member's log was cut back by a new leader.
   public var truncations = 0
-  public var membershipChanges = 0
   public var compactions = 0
   public var watchStreams = 0
   public var watchEvents = 0
@@ -72,7 +71,7 @@ extension SimulationReport {
   private static var counts: [WritableKeyPath<SimulationReport, Int>] {
     [
       \.events, \.messages, \.faults, \.crashes, \.pauses, \.partitions, \.diskFaults, \.leaders,
-      \.transfers, \.snapshots, \.snapshotsInstalled, \.truncations, \.membershipChanges,
+      \.transfers, \.snapshots, \.snapshotsInstalled, \.truncations,
       \.compactions, \.watchStreams, \.watchEvents, \.operations, \.failed, \.unknown,
     ]
   }
