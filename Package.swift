@@ -143,7 +143,8 @@ let package = Package(
     .target(
       name: "NodeAgent",
       dependencies: [
-        "Primitives", "KubeAPI", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux", "CZlib",
+        "Primitives", "KubeAPI", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux",
+        "CZlib",
         certificates, asn1, crypto, nioCore, nioPosix, nioHTTP1, nioSSL, logging,
       ],
       swiftSettings: strict),
@@ -155,11 +156,12 @@ let package = Package(
         "Primitives", "Raft", "MVCC", "Persistence", "Replica", "PeerTransport", "EtcdServer",
         "TransportSecurity", "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent",
         "ServiceProxy", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", arguments, logging, crypto,
-        nioCore, nioPosix,
+        yams, nioCore, nioPosix,
       ],
       swiftSettings: strict),
     .executableTarget(
-      name: "martlet-sim", dependencies: ["Primitives", "Simulator", arguments], swiftSettings: strict),
+      name: "martlet-sim", dependencies: ["Primitives", "Simulator", arguments],
+      swiftSettings: strict),
     .executableTarget(
       name: "martlet-bench",
       dependencies: [

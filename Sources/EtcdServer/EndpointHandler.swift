@@ -16,17 +16,21 @@ final class EndpointHandler: ChannelInboundHandler {
   private let front: any ReplicaFront
   private let loop: ServerLoop
   private var gateway: GatewayHandler?
+  /// Whether the port is for observers, who see nothing of the data.
+  private let isForMetrics: Bool
   private var request: HTTPRequestHead?
   private var body: [UInt8] = []
   private var isTooLarge = false
 
-  init(server: EtcdListener, front: any ReplicaFront, loop: ServerLoop) {
+  init(server: EtcdListener, front: any ReplicaFront, loop: ServerLoop, isForMetrics: Bool) {
     self.server = server
     self.front = front
     self.loop = loop
+    self.isForMetrics = isForMetrics
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
+    if isForMetrics { return }
     gateway = GatewayHandler(
       loop: loop, context: context, maxMessageSize: loop.settings.maxRequestBytes)
   }
@@ -79,6 +83,9 @@ final class EndpointHandler: ChannelInboundHandler {
     let parts = request.uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
     let path = String(parts[0])
     let query = parts.count > 1 ? String(parts[1]) : ""
+    if isForMetrics, path.hasPrefix("/v3") {
+      return reply(context, request, .notFound, "text/plain", "404 page not found\n")
+    }
     guard request.method == .GET || request.method == .HEAD else {
       reply(context, request, .methodNotAllowed, "text/plain", "Method Not Allowed\n")
       return

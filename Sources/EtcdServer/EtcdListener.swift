@@ -60,10 +60,12 @@ public final class EtcdListener: Sendable {
   /// Starts to accept connections. `port` 0 lets the system choose.
   ///
   /// - Parameters:
+  ///   - isForMetrics: serve the health checks and metrics there, and nothing of the data.
   ///   - configure: adds handlers such as TLS to the pipeline of each new connection, before all others.
   /// - Returns: the address bound.
   public func listen(
-    host: String, port: Int, configure: (@Sendable (any Channel) throws -> Void)? = nil
+    host: String, port: Int, isForMetrics: Bool = false,
+    configure: (@Sendable (any Channel) throws -> Void)? = nil
   ) async throws -> SocketAddress {
     passwords.start()
     for bound in loops.values { try await bound.eventLoop.submit { bound.value.start() }.get() }
@@ -83,14 +85,15 @@ public final class EtcdListener: Sendable {
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           try configure?(channel)
-          try self.prepare(channel)
+          try self.prepare(channel, isForMetrics: isForMetrics)
         }
       }
       .bind(host: host, port: port)
       .get()
     channels.withLock { $0.listeners.append(listener) }
     guard let address = listener.localAddress else { throw ChannelError.unknownLocalAddress }
-    logger.info("serving clients", metadata: ["address": "\(address)"])
+    logger.info(
+      isForMetrics ? "serving metrics" : "serving clients", metadata: ["address": "\(address)"])
     return address
   }
 
@@ -138,7 +141,7 @@ public final class EtcdListener: Sendable {
 
   // MARK: Connections
 
-  private func prepare(_ channel: any Channel) throws {
+  private func prepare(_ channel: any Channel, isForMetrics: Bool) throws {
     let key = ObjectIdentifier(channel)
     let isLate = channels.withLock { channels in
       channels.connections[key] = channel
@@ -156,8 +159,9 @@ public final class EtcdListener: Sendable {
     let detector = PrefaceDetector { channel, detected in
       timeout.cancel()
       switch detected {
+      case .http2 where isForMetrics: channel.close(promise: nil)
       case .http2: try self.installGRPC(channel)
-      case .http1: try self.installEndpoints(channel)
+      case .http1: try self.installEndpoints(channel, isForMetrics: isForMetrics)
       }
     }
     try channel.pipeline.syncOperations.addHandler(detector)
@@ -170,6 +174,8 @@ public final class EtcdListener: Sendable {
     let loop = bound.value
     loop.metrics.connections += 1
     channel.closeFuture.whenComplete { _ in bound.value.metrics.connections -= 1 }
+    var limits = HTTP2Limits()
+    limits.maxConcurrentStreams = settings.maximumStreams
     let connection = GRPCServerConnection(
       router: EtcdMethod.router, delegate: loop,
       maxMessageSize: settings.maxRequestBytes + EtcdServerLimits.messageOverheadBytes)
@@ -178,10 +184,10 @@ public final class EtcdListener: Sendable {
     if let name = identity?.commonName, name.utf8.count <= Limits.maximumUserNameBytes {
       connection.peerName = Array(name.utf8)
     }
-    try channel.pipeline.syncOperations.addHandler(connection.makeHandler())
+    try channel.pipeline.syncOperations.addHandler(connection.makeHandler(limits: limits))
   }
 
-  private func installEndpoints(_ channel: any Channel) throws {
+  private func installEndpoints(_ channel: any Channel, isForMetrics: Bool) throws {
     try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
     guard let bound = loops[ObjectIdentifier(channel.eventLoop)] else {
       throw ChannelError.inappropriateOperationForState
@@ -190,6 +196,7 @@ public final class EtcdListener: Sendable {
       IdleStateHandler(
         readTimeout: .nanoseconds(Int64(EtcdServerLimits.httpIdleTimeout.wholeNanoseconds))))
     try channel.pipeline.syncOperations.addHandler(
-      EndpointHandler(server: self, front: front, loop: bound.value))
+      EndpointHandler(
+        server: self, front: front, loop: bound.value, isForMetrics: isForMetrics))
   }
 }

@@ -1,3 +1,5 @@
+import HTTP2
+
 /// What an operator sets of the client port, with etcd's defaults.
 public struct EtcdServerSettings: Sendable {
   public init() {}
@@ -10,6 +12,8 @@ public struct EtcdServerSettings: Sendable {
 
   /// `--max-request-bytes`: the largest request that is proposed.
   public var maxRequestBytes = 1_572_864
+  /// `--max-concurrent-streams`
+  public var maximumStreams = HTTP2Limits().maxConcurrentStreams
   /// `--max-txn-ops`
   public var maxTxnOperations = 128
   /// The shortest life of a lease in seconds: one and a half election time-outs, rounded up.

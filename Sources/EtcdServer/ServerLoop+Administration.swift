@@ -67,6 +67,9 @@ extension ServerLoop {
         .roleList, .roleDelete, .roleGrantPermission, .roleRevokePermission:
         try administerAuth(connection, stream, method, message)
       case .snapshot: snapshot(connection, stream)
+      case .downgrade:
+        downgrade(
+          connection, stream, try Etcdserverpb_DowngradeRequest(serializedBytes: Array(message)))
       case .healthCheck: respond(connection, stream, method, health())
       default: unimplemented(connection, stream, method)
       }

@@ -132,6 +132,8 @@ final class ServerLoop: GRPCServerDelegate {
 
   /// Starts the loop's clockwork. On the loop.
   func start() {
+    // Once, however many ports there are.
+    guard housekeeping == nil else { return }
     let interval = TimeAmount.nanoseconds(
       Int64(EtcdServerLimits.housekeepingInterval.wholeNanoseconds))
     let bound = NIOLoopBound(self, eventLoop: eventLoop)

@@ -39,8 +39,8 @@ enum EntryPoint {
       unsetenv(supervisedVariable)
       _ = clinux_set_parent_death_signal(SIGTERM)
     }
-    let arguments = StoreFlags.normalise(Array(CommandLine.arguments.dropFirst()))
     do {
+      let arguments = try StoreFlags.normalise(Array(CommandLine.arguments.dropFirst()))
       var command = try Martlet.parseAsRoot(arguments)
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()

@@ -17,6 +17,8 @@ struct StoreCommand: AsyncParsableCommand {
     commandName: "store",
     abstract: "Run one member of the replicated key-value store (etcd's v3 API).",
     discussion: """
+      With --config-file FILE all flags come from etcd's YAML form instead.
+
       Flags are etcd's, with one dash or two, with a blank or '='; each is also read from the environment
       (--data-dir from ETCD_DATA_DIR). A member alone:
 
@@ -79,6 +81,9 @@ struct StoreCommand: AsyncParsableCommand {
 
   @Option(help: "The most operations in a transaction.")
   var maxTxnOps = 128
+
+  @OptionGroup(title: "Operation")
+  var operation: StoreOperationFlags
 
   @OptionGroup(title: "Security")
   var security: StoreSecurityFlags

@@ -24,6 +24,7 @@ struct StoreConfiguration: Sendable {
   var maxRequestBytes: Int
   var maxTransactionOperations: Int
   var security: StoreSecurity
+  var operation: StoreOperation
 
   init(_ flags: StoreCommand) throws {
     func list(_ flag: String, _ value: String) throws -> [Endpoint] {
@@ -93,6 +94,10 @@ struct StoreConfiguration: Sendable {
       throw UsageFailure("--max-txn-ops must be 1 to 1048576")
     }
     maxTransactionOperations = flags.maxTxnOps
+    operation = try StoreOperation(flags.operation)
+    replica.autoCompaction = operation.compaction
+    replica.checksReconfiguration = operation.checksReconfiguration
+    replica.maximumLearners = operation.maximumLearners
     security = try StoreSecurity(flags.security)
     try security.check(
       clientURLs: listenClients, peerURLs: listenPeers + initialCluster.flatMap(\.urls))

@@ -15,16 +15,22 @@ enum StoreFlags {
       "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state",
       "initial-cluster-token", "snapshot-count", "heartbeat-interval", "election-timeout",
       "log-level", "quota-backend-bytes", "max-request-bytes", "max-txn-ops",
-    ] + StoreSecurityFlags.names + switches
+    ] + StoreSecurityFlags.names + StoreOperationFlags.names + switches
 
   /// Flags that are true where they stand without a value.
-  static let switches = StoreSecurityFlags.switches
+  static let switches = StoreSecurityFlags.switches + StoreOperationFlags.switches
 
   /// Rewrites the arguments of `martlet store`; leaves every other subcommand's alone.
+  ///
+  /// - Throws: `UsageFailure` for etcd's flags that mean nothing here, saying why, and for a
+  ///   configuration file that makes no sense; `StartFailure` for one that can't be read.
   static func normalise(
     _ arguments: [String], environment: (String) -> String? = environmentVariable
-  ) -> [String] {
+  ) throws -> [String] {
     guard arguments.first == "store" else { return arguments }
+    if let path = configFile(arguments, environment) {
+      return try normalise(["store"] + StoreConfigFile.flags(in: path)) { _ in nil }
+    }
     var result = ["store"]
     var given: Set<String> = []
     for argument in arguments.dropFirst() {
@@ -42,13 +48,28 @@ enum StoreFlags {
       }
       let body = argument.drop { $0 == "-" }
       result.append("--" + body + (switches.contains(String(body)) ? "=true" : ""))
-      given.insert(String(body.prefix { $0 != "=" }))
+      let name = String(body.prefix { $0 != "=" })
+      given.insert(name)
+      if let reason = StoreOperationFlags.refused[name] {
+        throw UsageFailure("--\(name) does not apply: \(reason)")
+      }
     }
     for name in names where !given.contains(name) {
       let variable = "ETCD_" + name.uppercased().map { $0 == "-" ? "_" : String($0) }.joined()
       if let value = environment(variable), !value.isEmpty { result.append("--\(name)=\(value)") }
     }
     return result
+  }
+
+  private static func configFile(
+    _ arguments: [String], _ environment: (String) -> String?
+  ) -> String? {
+    for (position, argument) in arguments.enumerated() where argument.hasPrefix("-") {
+      let body = argument.drop { $0 == "-" }
+      if body.hasPrefix("config-file=") { return String(body.dropFirst("config-file=".count)) }
+      if body == "config-file", position + 1 < arguments.count { return arguments[position + 1] }
+    }
+    return environment("ETCD_CONFIG_FILE")
   }
 
   static func environmentVariable(_ name: String) -> String? {

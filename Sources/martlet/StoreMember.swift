@@ -79,6 +79,8 @@ struct StoreMember {
     settings.maxTxnOperations = configuration.maxTransactionOperations
     settings.minimumLeaseSeconds = Int64(
       (configuration.replica.electionTimeout * 3 / 2).components.seconds + 1)
+    settings.watchProgressInterval = configuration.operation.watchProgressInterval
+    settings.maximumStreams = configuration.operation.maximumStreams
     settings.authTokens = configuration.security.authTokens
     settings.bcryptCost = configuration.security.bcryptCost
     settings.namesUsersByCertificate = configuration.security.namesUsersByCertificate
@@ -90,6 +92,15 @@ struct StoreMember {
           host: endpoint.host, port: endpoint.port, configure: tls.configure(endpoint))
       } catch {
         throw StartFailure("cannot listen for clients on \(endpoint.url): \(error)")
+      }
+    }
+
+    for endpoint in configuration.operation.listenMetrics {
+      do {
+        _ = try await server.listen(
+          host: endpoint.host, port: endpoint.port, isForMetrics: true)
+      } catch {
+        throw StartFailure("cannot listen for metrics on \(endpoint.url): \(error)")
       }
     }
 
@@ -136,7 +147,9 @@ struct StoreMember {
     do {
       return try RecoveredReplica.open(
         directory: configuration.dataDirectory, identity: origin.identity,
-        founders: origin.members, isJoining: origin.isJoining, fileSystem: LinuxFileSystem())
+        founders: origin.members, isJoining: origin.isJoining,
+        fileSystem: configuration.operation.isSynced
+          ? LinuxFileSystem() : UnsyncedFileSystem(base: LinuxFileSystem()))
     } catch {
       throw StartFailure("\(error)")
     }

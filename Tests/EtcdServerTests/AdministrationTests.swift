@@ -105,6 +105,35 @@ import Testing
   }
 
   @Test(
+    "There is nothing to downgrade to",
+    arguments: [
+      (
+        Etcdserverpb_DowngradeRequest.DowngradeAction.validate, "3.4.0",
+        EtcdError.invalidDowngradeTargetVersion
+      ),
+      (.enable, "3.4", .invalidDowngradeTargetVersion),
+      (.enable, "old", .wrongDowngradeVersionFormat), (.validate, "", .wrongDowngradeVersionFormat),
+      (.cancel, "", .noInflightDowngrade),
+    ])
+  func downgrade(
+    action: Etcdserverpb_DowngradeRequest.DowngradeAction, version: String, expected: EtcdError
+  ) async throws {
+    var request = Etcdserverpb_DowngradeRequest()
+    request.action = action
+    request.version = version
+    let sent = request
+    try await World.with { _, client in
+      await #expect(
+        throws: GRPCStatus(
+          GRPCStatus.Code(rawValue: Int(expected.status.rawValue))!, expected.text)
+      ) {
+        let _: Etcdserverpb_DowngradeResponse =
+          try await client.call("Maintenance/Downgrade", sent)
+      }
+    }
+  }
+
+  @Test(
     "What is not there says so",
     arguments: [
       (

@@ -1,3 +1,4 @@
+import EtcdWire
 import MVCC
 import Primitives
 import Raft
@@ -239,6 +240,20 @@ extension ReplicaCore {
   }
 
   /// Proposes a command that no client waits for. If it is lost, the clock offers it again.
+  /// Compacts what the operator does not want to keep.
+  mutating func compactByItself() {
+    guard autoCompaction != nil, role == .leader, leadsWithAppliedTerm,
+      let revision = autoCompaction!.tick(now, revision: store.revision.rawValue),
+      revision > store.compactRevision.rawValue
+    else { return }
+    var request = CompactionRequest()
+    request.revision = revision
+    let body = request.encoded()
+    proposeOwn { payload in
+      body.withUnsafeBytes { CommandBatch.append(.compact, body: $0, to: &payload) }
+    }
+  }
+
   private mutating func proposeOwn(_ appendCommand: (inout [UInt8]) -> Void) {
     var payload: [UInt8] = []
     CommandBatch.Header(count: 1, proposer: identity.member, firstSequence: nextSequence)

@@ -86,6 +86,8 @@ public struct ReplicaCore {
   var nextLeaseCheckpoint = Instant.origin
   var publishAttributesAt: Instant?
 
+  var autoCompaction: AutoCompaction?
+
   // MARK: Members and alarms
 
   var changes = ClusterChanges()
@@ -139,6 +141,12 @@ public struct ReplicaCore {
     raft = RaftCore(
       id: identity.member, settings: settings.raft, start: recovered.raftStart, random: random)
     publishAttributesAt = now
+    autoCompaction = settings.autoCompaction.map { setting in
+      switch setting {
+      case .period(let period): AutoCompaction(.periodic(period))
+      case .revisions(let count): AutoCompaction(.revision(count))
+      }
+    }
   }
 
   // MARK: Events
@@ -162,6 +170,7 @@ public struct ReplicaCore {
     expireLeases()
     checkOutgoingSnapshots()
     publishAttributesIfDue()
+    compactByItself()
     giveUpChanges()
     proposeChanges()
     promoteMembersThatCaughtUp()
@@ -244,6 +253,7 @@ public struct ReplicaCore {
       statusChanged = true
       if role != .leader {
         leases.stop()
+        autoCompaction?.stop()
         leadsWithAppliedTerm = false
         forwarded = []
         refuseLeaseQueries()

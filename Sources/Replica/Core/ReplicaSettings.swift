@@ -13,6 +13,8 @@ public struct ReplicaSettings: Sendable {
   public var quotaBytes: UInt64?
   /// Whether changes of the members that would endanger the quorum are refused.
   public var checksReconfiguration = true
+  /// What history goes without a client's asking; nil for none.
+  public var autoCompaction: AutoCompactionSetting?
   /// How many learners there may be.
   public var maximumLearners = 1
   /// Raft's own bounds; ticks are set from the intervals above.
@@ -28,6 +30,12 @@ public struct ReplicaSettings: Sendable {
   public static let snapshotLogBytes: UInt64 = 256 << 20
   /// The log that stays behind a snapshot, so that a member that was away briefly gets entries.
   public static let keptLogBytes: UInt64 = 256 << 20
+}
+
+/// How much history is kept.
+public enum AutoCompactionSetting: Sendable, Equatable {
+  case period(Duration)
+  case revisions(Int64)
 }
 
 extension ReplicaSettings {
