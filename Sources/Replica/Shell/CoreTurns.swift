@@ -1,4 +1,3 @@
-import Glibc
 import Primitives
 
 /// Decides which thread runs the core: one at a time, and whoever comes first.
@@ -27,9 +26,8 @@ final class CoreTurns<Item: Sendable>: @unchecked Sendable {
     case handedOver
   }
 
-  // All state is guarded by `mutex`; both primitives live as long as the object and never move.
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  // Guards all that follows; the owner waits on it.
+  private let monitor = Monitor()
   private var turn = Turn.free
   private var items: [Item] = []
   /// When the owner must take a turn even if nothing comes. Never moves to an earlier time, except to
@@ -40,22 +38,7 @@ final class CoreTurns<Item: Sendable>: @unchecked Sendable {
   private var isClosed = false
 
   /// - Parameter deadline: when the owner takes its first turn, if nothing comes before.
-  init(deadline: Instant) {
-    self.deadline = deadline
-    pthread_mutex_init(mutex, nil)
-    var attributes = pthread_condattr_t()
-    pthread_condattr_init(&attributes)
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    pthread_cond_init(condition, &attributes)
-    pthread_condattr_destroy(&attributes)
-  }
-
-  deinit {
-    pthread_cond_destroy(condition)
-    pthread_mutex_destroy(mutex)
-    condition.deallocate()
-    mutex.deallocate()
-  }
+  init(deadline: Instant) { self.deadline = deadline }
 
   /// Adds an item, and works it off with `work` on this thread if nobody holds the turn. False once closed.
   ///
@@ -63,49 +46,49 @@ final class CoreTurns<Item: Sendable>: @unchecked Sendable {
   ///   `.origin` for at once.
   @discardableResult
   func append(_ item: Item, work: ([Item]) -> Instant) -> Bool {
-    pthread_mutex_lock(mutex)
+    monitor.lock()
     guard !isClosed else {
-      pthread_mutex_unlock(mutex)
+      monitor.unlock()
       return false
     }
     items.append(item)
     guard case .free = turn else {
-      pthread_mutex_unlock(mutex)
+      monitor.unlock()
       return true
     }
     turn = .held
     let batch = takeItems()
-    pthread_mutex_unlock(mutex)
+    monitor.unlock()
     let next = work(batch)
-    pthread_mutex_lock(mutex)
+    monitor.lock()
     deadline = next
     let handsOver = !items.isEmpty || isOwnerDue || next == .origin
     turn = handsOver ? .handedOver : .free
     let mustSignal = handsOver || isClosed
-    pthread_mutex_unlock(mutex)
-    if mustSignal { pthread_cond_signal(condition) }
+    monitor.unlock()
+    if mustSignal { monitor.signal() }
     return true
   }
 
   /// The owner's thread: takes the turns that are handed over or due, until closed and worked off.
   func serve(work: ([Item]) -> Instant) {
-    pthread_mutex_lock(mutex)
+    monitor.lock()
     while waitForTurn() {
       repeat {
         turn = .held
         isOwnerDue = false
         let batch = takeItems()
-        pthread_mutex_unlock(mutex)
+        monitor.unlock()
         let next = work(batch)
-        pthread_mutex_lock(mutex)
+        monitor.lock()
         deadline = next
       } while !items.isEmpty || (deadline == .origin && !isClosed)
       turn = .free
     }
-    pthread_mutex_unlock(mutex)
+    monitor.unlock()
   }
 
-  /// Waits until the turn is the owner's; false once closed with nothing left. The mutex is held.
+  /// Waits until the turn is the owner's; false once closed with nothing left. The monitor is locked.
   private func waitForTurn() -> Bool {
     while true {
       switch turn {
@@ -113,24 +96,17 @@ final class CoreTurns<Item: Sendable>: @unchecked Sendable {
       case .free:
         if isClosed { return !items.isEmpty }
         if MonotonicClock.now >= deadline { return true }
-        wait(until: deadline)
+        monitor.wait(until: deadline)
       case .held:
         // The holder moves the deadline on, or hands over.
         if MonotonicClock.now >= deadline {
           isOwnerDue = true
-          pthread_cond_wait(condition, mutex)
+          monitor.wait()
         } else {
-          wait(until: deadline)
+          monitor.wait(until: deadline)
         }
       }
     }
-  }
-
-  private func wait(until deadline: Instant) {
-    var time = timespec(
-      tv_sec: Int(clamping: deadline.nanoseconds / 1_000_000_000),
-      tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
-    pthread_cond_timedwait(condition, mutex, &time)
   }
 
   private func takeItems() -> [Item] {
@@ -141,16 +117,16 @@ final class CoreTurns<Item: Sendable>: @unchecked Sendable {
 
   /// What is queued, for who holds the turn.
   func takeRest() -> [Item] {
-    pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
+    monitor.lock()
+    defer { monitor.unlock() }
     return takeItems()
   }
 
   /// Refuses further items; what is queued is still worked off, by the owner.
   func close() {
-    pthread_mutex_lock(mutex)
+    monitor.lock()
     isClosed = true
-    pthread_mutex_unlock(mutex)
-    pthread_cond_signal(condition)
+    monitor.unlock()
+    monitor.signal()
   }
 }

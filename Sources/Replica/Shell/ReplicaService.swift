@@ -279,13 +279,13 @@ public final class ReplicaService: PeerReceiver {
   }
 
   private func runLog(_ disk: ReplicaDisk) {
-    while let jobs = logJobs.take(until: nil) {
+    while let jobs = logJobs.take() {
       for job in jobs { append(.logWritten(disk.perform(job))) }
     }
   }
 
   private func runTasks(_ queue: ThreadInbox<BackgroundTask>, _ disk: ReplicaDisk) {
-    while let tasks = queue.take(until: nil) {
+    while let tasks = queue.take() {
       for task in tasks { append(.background(disk.perform(task))) }
     }
   }

@@ -7,60 +7,35 @@ import Primitives
 /// one wake-up a batch, however many items it holds. Waking costs some 40 µs of CPU on the machines we
 /// measured, hence a sleeping flag: an owner that is busy is never signalled.
 final class ThreadInbox<Item: Sendable>: @unchecked Sendable {
-  // All state is guarded by `mutex`; both primitives live as long as the inbox and never move.
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  // Guards all that follows; the owner waits on it.
+  private let monitor = Monitor()
   private var items: [Item] = []
   private var isSleeping = false
   private var isClosed = false
 
-  init() {
-    pthread_mutex_init(mutex, nil)
-    var attributes = pthread_condattr_t()
-    pthread_condattr_init(&attributes)
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
-    pthread_cond_init(condition, &attributes)
-    pthread_condattr_destroy(&attributes)
-  }
-
-  deinit {
-    pthread_cond_destroy(condition)
-    pthread_mutex_destroy(mutex)
-    condition.deallocate()
-    mutex.deallocate()
-  }
-
   /// Adds an item and wakes the owner if it sleeps. False once the inbox is closed.
   @discardableResult
   func append(_ item: Item) -> Bool {
-    pthread_mutex_lock(mutex)
+    monitor.lock()
     guard !isClosed else {
-      pthread_mutex_unlock(mutex)
+      monitor.unlock()
       return false
     }
     items.append(item)
     let wake = isSleeping
     isSleeping = false
-    pthread_mutex_unlock(mutex)
-    if wake { pthread_cond_signal(condition) }
+    monitor.unlock()
+    if wake { monitor.signal() }
     return true
   }
 
-  /// Takes all items, waiting for the first until `deadline`. Returns what was there at the deadline,
-  /// perhaps nothing; nil once the inbox is closed and drained.
-  func take(until deadline: Instant?) -> [Item]? {
-    pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
+  /// Takes all items, waiting for the first; nil once the inbox is closed and drained.
+  func take() -> [Item]? {
+    monitor.lock()
+    defer { monitor.unlock() }
     while items.isEmpty && !isClosed {
       isSleeping = true
-      if let deadline {
-        var time = timespec(
-          tv_sec: Int(clamping: deadline.nanoseconds / 1_000_000_000),
-          tv_nsec: Int(deadline.nanoseconds % 1_000_000_000))
-        if pthread_cond_timedwait(condition, mutex, &time) == ETIMEDOUT { break }
-      } else {
-        pthread_cond_wait(condition, mutex)
-      }
+      monitor.wait()
     }
     isSleeping = false
     if items.isEmpty && isClosed { return nil }
@@ -71,10 +46,10 @@ final class ThreadInbox<Item: Sendable>: @unchecked Sendable {
 
   /// Refuses further items; what is queued is still taken.
   func close() {
-    pthread_mutex_lock(mutex)
+    monitor.lock()
     isClosed = true
-    pthread_mutex_unlock(mutex)
-    pthread_cond_broadcast(condition)
+    monitor.unlock()
+    monitor.broadcast()
   }
 }
 
