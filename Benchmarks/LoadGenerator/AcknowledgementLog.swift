@@ -76,7 +76,7 @@ final class AcknowledgementLog {
       }
     }
     let list = last.map { Acknowledgement(key: $0.key, variant: $0.value) }
-    guard list.allSatisfy({ Int($0.variant) < ValueSource.variants }) else {
+    guard list.allSatisfy({ Int($0.variant) < ValueSource.variants(size: header.valueSize) }) else {
       throw GeneratorError("\(path) names values that there are not")
     }
     return (header, list.sorted { $0.key < $1.key })

@@ -159,6 +159,9 @@ struct RequestTemplates: Sendable {
     return try scratch.withUnsafeBytes(body)
   }
 
+  /// How many different values there are.
+  var variantCount: Int { values.count }
+
   /// Whether `value` is the variant's.
   func matches(_ value: UnsafeRawBufferPointer, variant: Int) -> Bool {
     values[variant].withUnsafeBytes { $0.hasSameBytes(as: value) }

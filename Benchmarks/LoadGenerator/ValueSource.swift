@@ -10,14 +10,15 @@ enum ValueKind: String, CaseIterable, ExpressibleByArgument, Codable, Sendable {
 /// The values that a run writes: a few different ones of one size, the same for the same seed, so that
 /// a later run can tell whether it reads what this one wrote.
 struct ValueSource: Sendable {
-  /// Enough that no two neighbouring requests carry the same bytes, few enough to stay in the cache.
-  static let variants = 32
+  /// How many values of `size` bytes there are: so many that hardly one comes twice within the reach of a
+  /// compressor (64 KiB of LZ4's), which repetition would flatter; so few that they stay in the cache.
+  static func variants(size: Int) -> Int { min(max((1 << 20) / max(size, 1), 32), 4_096) }
 
   let values: [[UInt8]]
 
   init(kind: ValueKind, size: Int, seed: UInt64) {
     var random = RandomSource(seed: seed)
-    values = (0..<Self.variants).map { variant in
+    values = (0..<Self.variants(size: size)).map { variant in
       switch kind {
       case .random: (0..<size).map { _ in UInt8(truncatingIfNeeded: random.next()) }
       case .json: Self.object(size: size, variant: variant, random: &random)

@@ -119,7 +119,7 @@ final class Workload {
     flight.partial.removeAll(keepingCapacity: true)
     flight.verifies = false
     let position = first + issued * stride
-    flight.variant = Int(random.next() % UInt64(ValueSource.variants))
+    flight.variant = Int(random.below(UInt64(templates.variantCount)))
     let sent: Bool
     switch mode {
     case .put(let isRandom):
