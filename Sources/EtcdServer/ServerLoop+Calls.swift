@@ -73,7 +73,7 @@ extension ServerLoop: GRPCServerDelegate {
         credential: connection.credential(of: stream))
       watchStreams[key] = watchStream
       holdIfUnknown(watchStream)
-    case .leaseKeepAlive: keepAliveStreams[key] = connection
+    case .leaseKeepAlive: keepAliveStreams[key] = KeepAliveStream(connection)
     default: break
     }
   }
@@ -89,6 +89,7 @@ extension ServerLoop: GRPCServerDelegate {
         received(message, on: watchStream)
       }
     case .leaseKeepAlive:
+      keepAliveStreams[StreamKey(connection, stream)]?.unanswered += 1
       if front.isAuthEnabled {
         keepAliveIdentified(connection, stream, message)
       } else {
@@ -102,6 +103,11 @@ extension ServerLoop: GRPCServerDelegate {
   func grpc(_ connection: GRPCServerConnection, halfClosed stream: StreamID, method: Int) {
     // A health watch is one request followed by answers until the client cancels.
     if EtcdMethod(rawValue: method) == .healthWatch { return }
+    // Renewals that were asked for before are answered first.
+    if let keepAlives = keepAliveStreams[StreamKey(connection, stream)], keepAlives.unanswered > 0 {
+      keepAlives.isHalfClosed = true
+      return
+    }
     forget(connection, stream)
     metrics.count(EtcdMethod(rawValue: method) ?? .watch, .ok)
     connection.finish(stream, .ok)

@@ -181,5 +181,23 @@ extension ServerLoop {
     header.append(field: 3, int64: time?.granted ?? 0)
     header.withUnsafeBytes { _ = connection.send(stream, $0) }
     noteUnflushed(connection)
+    guard let keepAlives = keepAliveStreams[StreamKey(connection, stream)] else { return }
+    keepAlives.unanswered -= 1
+    if keepAlives.isHalfClosed, keepAlives.unanswered == 0 {
+      forget(connection, stream)
+      metrics.count(.leaseKeepAlive, .ok)
+      connection.finish(stream, .ok)
+    }
   }
+}
+
+/// A LeaseKeepAlive call.
+final class KeepAliveStream {
+  let connection: GRPCServerConnection
+  /// Renewals on their way.
+  var unanswered = 0
+  /// The client asks no more; the call ends with its last answer.
+  var isHalfClosed = false
+
+  init(_ connection: GRPCServerConnection) { self.connection = connection }
 }

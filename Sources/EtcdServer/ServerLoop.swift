@@ -100,7 +100,7 @@ final class ServerLoop {
 
   var watchStreams: [StreamKey: WatchStream] = [:]
   var liveWatches = LiveWatches()
-  var keepAliveStreams: [StreamKey: GRPCServerConnection] = [:]
+  var keepAliveStreams: [StreamKey: KeepAliveStream] = [:]
   /// Streams that asked to end when the member has no leader.
   var leaderStreams: [StreamKey: GRPCServerConnection] = [:]
   var turnsWithoutLeader = 0
@@ -158,8 +158,8 @@ final class ServerLoop {
   /// member at once, and the rest of the shutdown waits only for calls with an end.
   func endStreams() {
     for (key, stream) in watchStreams { endStream(stream.connection, key.stream, .watch) }
-    for (key, connection) in keepAliveStreams {
-      endStream(connection, key.stream, .leaseKeepAlive)
+    for (key, stream) in keepAliveStreams {
+      endStream(stream.connection, key.stream, .leaseKeepAlive)
     }
   }
 

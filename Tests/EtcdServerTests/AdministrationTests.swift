@@ -39,6 +39,18 @@ import Testing
         #expect(answer.id == id && answer.ttl == expected && answer.header.revision == 2)
       }
 
+      // Who asks once and ends its half at once still gets the answer.
+      let once = try await client.open("/etcdserverpb.Lease/LeaseKeepAlive")
+      var renew = Etcdserverpb_LeaseKeepAliveRequest()
+      renew.id = granted.id
+      try await once.send(renew)
+      try await once.endSending()
+      var answers: [Int64] = []
+      for try await answer in once.messages {
+        answers.append(try Etcdserverpb_LeaseKeepAliveResponse(serializedBytes: answer).ttl)
+      }
+      #expect(answers == [60])
+
       let all: Etcdserverpb_LeaseLeasesResponse =
         try await client.call("Lease/LeaseLeases", Etcdserverpb_LeaseLeasesRequest())
       #expect(all.leases.map(\.id) == [granted.id])
