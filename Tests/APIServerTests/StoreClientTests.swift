@@ -141,10 +141,11 @@ struct StoreClientTests {
       if seen.withLock({ Set($0).count }) == 30 { break }
       try await Task.sleep(for: .milliseconds(50))
     }
-    // A write that was tried again may be there twice; nothing is missing or out of order.
-    var unique: [String] = []
-    for key in seen.withLock({ $0 }) where unique.last != key { unique.append(key) }
-    #expect(unique == expected)
+    // A write that was tried again may be there twice, and the first attempt may take effect as late as the
+    // frozen member thaws and passes it on; but nothing is missing, and first occurrences are in order.
+    var known: Set<String> = []
+    let firsts = seen.withLock { $0 }.filter { known.insert($0).inserted }
+    #expect(firsts == expected)
   }
 
   @Test("fails within its time where no member is there")
