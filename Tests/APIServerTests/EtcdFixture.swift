@@ -21,7 +21,7 @@ final class EtcdFixture: @unchecked Sendable {
   /// Starts `members` members and waits until they answer.
   init(members: Int = 1) throws {
     guard let binary = Self.binary else { throw FixtureError("there is no etcd") }
-    let ports = try (0..<(2 * members)).map { _ in try FreePort.take() }
+    let ports = try (0..<(2 * members)).map { _ in try Loopback.freePort() }
     let cluster = (0..<members).map { "m\($0)=http://127.0.0.1:\(ports[2 * $0 + 1])" }
       .joined(separator: ",")
     for member in 0..<members {
@@ -64,31 +64,6 @@ struct FixtureError: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
-/// Ports for fixtures, from a range that nothing else here uses.
-enum FreePort {
-  static func take() throws -> Int {
-    for _ in 0..<200 {
-      let port = Int.random(in: 43_010...43_099)
-      if isFree(port) { return port }
-    }
-    throw FixtureError("no free port between 43010 and 43099")
-  }
-
-  private static func isFree(_ port: Int) -> Bool {
-    let handle = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(handle) }
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = in_port_t(UInt16(port).bigEndian)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    return withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        bind(handle, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-      }
-    }
-  }
-}
-
 /// Commands of the shell.
 enum Shell {
   struct Outcome {
@@ -96,11 +71,17 @@ enum Shell {
     var code: Int32
   }
 
-  /// Runs a command to its end; standard output and error come together.
+  /// The longest that a command may take, in seconds: one that hangs must fail its test, not stop the run.
+  private static let patience = 120
+
+  /// Runs a command to its end; standard output and error come together. After two minutes it is ended,
+  /// with code 124.
   static func run(
     _ command: String, input: String = "", environment: [String: String] = [:]
   ) throws -> Outcome {
-    let process = try start(command, input: input, environment: environment)
+    let process = try start(
+      command, input: input, environment: environment,
+      launcher: ["/usr/bin/timeout", "\(patience)", "/bin/sh", "-c"])
     let data = process.output.readDataToEndOfFile()
     process.process.waitUntilExit()
     return Outcome(
@@ -113,11 +94,12 @@ enum Shell {
   }
 
   static func start(
-    _ command: String, input: String = "", environment: [String: String] = [:]
+    _ command: String, input: String = "", environment: [String: String] = [:],
+    launcher: [String] = ["/bin/sh", "-c"]
   ) throws -> Running {
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/bin/sh")
-    process.arguments = ["-c", command]
+    process.executableURL = URL(fileURLWithPath: launcher[0])
+    process.arguments = launcher.dropFirst() + [command]
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     let output = Pipe()
     let standardInput = Pipe()

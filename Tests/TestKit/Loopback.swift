@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 #if canImport(Glibc)
   import Glibc
@@ -62,11 +63,15 @@ public final class LoopbackConnection {
 
 /// Ports and HTTP on this machine.
 public enum Loopback {
+  /// The ports that were given out: none is given twice, since its taker may not have bound it yet.
+  private static let given = Mutex<Set<Int>>([])
+
   /// A port that nothing listens on. It lies below the range from which the kernel gives ports to outgoing
   /// connections, so that a member that was killed finds its port free when it comes back.
   public static func freePort() throws -> Int {
     for _ in 0..<500 {
       let port = Int.random(in: 20_000..<32_000)
+      guard given.withLock({ $0.insert(port).inserted }) else { continue }
       let handle = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
       defer { close(handle) }
       var address = address(port)
