@@ -47,6 +47,7 @@ let package = Package(
     .executable(name: "martlet", targets: ["martlet"]),
     .executable(name: "martlet-sim", targets: ["martlet-sim"]),
     .executable(name: "martlet-bench", targets: ["martlet-bench"]),
+    .executable(name: "martlet-counts", targets: ["martlet-counts"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
@@ -165,9 +166,17 @@ let package = Package(
     .executableTarget(
       name: "martlet-bench",
       dependencies: [
-        "Primitives", "EtcdWire", "HTTP2", nioCore, nioPosix, arguments, histogram,
+        "Primitives", "EtcdWire", "HTTP2", nioCore, nioPosix, nioSSL, arguments, histogram,
       ],
       path: "Benchmarks/LoadGenerator", swiftSettings: fast),
+    .target(name: "CCounting", path: "Benchmarks/CCounting"),
+    .executableTarget(
+      name: "martlet-counts",
+      dependencies: [
+        "CCounting", "Primitives", "EtcdWire", "HTTP2", "Raft", "MVCC", "Persistence", "Replica",
+        "EtcdServer", nioCore, nioEmbedded, arguments,
+      ],
+      path: "Benchmarks/OperationCounts", swiftSettings: fast),
 
     // MARK: Test libraries
     .target(

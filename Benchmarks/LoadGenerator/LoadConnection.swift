@@ -1,6 +1,5 @@
 import HTTP2
 import NIOCore
-import NIOPosix
 import Primitives
 
 /// One connection that keeps up to `outstanding` requests under way.
@@ -21,7 +20,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
   }
 
   let eventLoop: any EventLoop
-  private let endpoint: Endpoint
+  private let server: ClientChannel
   private let outstanding: Int
   private let heads: [HeaderTemplate]
   private let log: AcknowledgementLog?
@@ -53,18 +52,18 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
   ///   - observations: what is observed, on the event loop on which the connection shall live.
   ///   - log: where acknowledged puts go; of this event loop.
   init(
-    observations: LoopRecorder, endpoint: Endpoint, outstanding: Int, log: AcknowledgementLog?
+    observations: LoopRecorder, server: ClientChannel, outstanding: Int, log: AcknowledgementLog?
   ) {
     eventLoop = observations.eventLoop
     self.observations = observations
-    self.endpoint = endpoint
+    self.server = server
     self.outstanding = outstanding
     self.log = log
     heads = Workload.Kind.allCases.map { kind in
       HeaderTemplate([
-        HeaderField(":method", "POST"), HeaderField(":scheme", "http"),
+        HeaderField(":method", "POST"), HeaderField(":scheme", server.scheme),
         HeaderField(":path", kind.path),
-        HeaderField(":authority", endpoint.authority),
+        HeaderField(":authority", server.endpoint.authority),
         HeaderField("content-type", "application/grpc"), HeaderField("te", "trailers"),
         HeaderField("user-agent", "martlet-bench"),
       ])
@@ -116,20 +115,7 @@ final class LoadConnection: HTTP2Delegate, @unchecked Sendable {
   // MARK: Connecting
 
   private func openChannel() {
-    ClientBootstrap(group: eventLoop)
-      .channelOption(ChannelOptions.socketOption(.tcp_nodelay), value: 1)
-      .channelOption(
-        ChannelOptions.recvAllocator,
-        value: FixedSizeRecvByteBufferAllocator(capacity: 64 << 10)
-      )
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          let connection = HTTP2Connection(role: .client)
-          try channel.pipeline.syncOperations.addHandler(
-            HTTP2Handler(connection: connection, delegate: self))
-        }
-      }
-      .connect(host: endpoint.host, port: endpoint.port)
+    server.open(on: eventLoop, delegate: self)
       .whenFailure { _ in self.reconnect() }
   }
 

@@ -10,9 +10,10 @@ struct Endpoint: Hashable, Sendable {
 }
 
 extension Endpoint: ExpressibleByArgument {
-  /// `host:port`, with or without `http://`.
+  /// `host:port`, with or without a scheme: what is spoken is decided by `--cacert`.
   init?(argument: String) {
-    let address = argument.hasPrefix("http://") ? String(argument.dropFirst(7)) : argument
+    let scheme = ["http://", "https://"].first { argument.hasPrefix($0) }
+    let address = String(argument.dropFirst(scheme?.count ?? 0))
     guard let colon = address.lastIndex(of: ":"),
       let port = Int(address[address.index(after: colon)...]),
       (1...65535).contains(port), colon > address.startIndex
@@ -29,6 +30,9 @@ struct RunOptions: ParsableArguments {
     name: .long, parsing: .upToNextOption,
     help: "The servers, as host:port; connections are spread over them in turn.")
   var endpoints: [Endpoint] = [Endpoint(host: "127.0.0.1", port: 2379)]
+
+  @Option(name: .customLong("cacert"), help: "Speak TLS, and trust the authorities in this PEM file.")
+  var authorities: String?
 
   @Option(name: .long, help: "Connections.")
   var connections = 8

@@ -48,10 +48,11 @@ final class LoadRun {
     }
     let observations = loops.map { LoopRecorder(eventLoop: $0) }
     self.observations = observations
+    let servers = try ClientChannel.all(options)
     connections = (0..<options.connections).map { index in
       LoadConnection(
         observations: observations[index % loops.count],
-        endpoint: options.endpoints[index % options.endpoints.count],
+        server: servers[index % servers.count],
         outstanding: options.outstanding, log: logs[index % loops.count])
     }
   }

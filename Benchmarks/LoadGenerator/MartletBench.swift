@@ -19,7 +19,7 @@ struct MartletBench: ParsableCommand {
     commandName: "martlet-bench", abstract: "Loads an etcd, and measures.",
     subcommands: [
       Put.self, Get.self, Mixed.self, Txn.self, Scan.self, KeepAlive.self, Attach.self, Watch.self,
-      Verify.self,
+      Verify.self, Noop.self, Hold.self, Probe.self,
     ])
 }
 

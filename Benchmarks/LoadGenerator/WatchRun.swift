@@ -26,20 +26,21 @@ final class WatchRun {
 
   static let patience = 30.0
 
-  init(options: RunOptions, plan: Plan) {
+  init(options: RunOptions, plan: Plan) throws {
     self.options = options
     self.plan = plan
     group = MultiThreadedEventLoopGroup(numberOfThreads: options.threads)
     let loops = Array(group.makeIterator())
     let observations = loops.map { LoopRecorder(eventLoop: $0) }
+    let servers = try ClientChannel.all(options)
     connections = (0..<options.connections).map { index in
       WatchConnection(
         observations: observations[index % loops.count],
-        endpoint: options.endpoints[index % options.endpoints.count],
+        server: servers[index % servers.count],
         prefixes: stride(from: index, to: plan.watchers, by: options.connections)
           .map { Self.prefix($0 % plan.prefixes) })
     }
-    putter = PutConnection(eventLoop: loops[0], endpoint: options.endpoints[0])
+    putter = PutConnection(eventLoop: loops[0], server: servers[0])
   }
 
   static func prefix(_ number: Int) -> [UInt8] { Array("watched/\(number)/".utf8) }
@@ -118,28 +119,20 @@ final class WatchRun {
 class StreamConnection: HTTP2Delegate, @unchecked Sendable {
   // Confined to the event loop.
   let eventLoop: any EventLoop
-  let endpoint: Endpoint
+  let server: ClientChannel
   var handler: HTTP2Handler?
   private var connected: EventLoopPromise<Void>?
 
-  init(eventLoop: any EventLoop, endpoint: Endpoint) {
+  init(eventLoop: any EventLoop, server: ClientChannel) {
     self.eventLoop = eventLoop
-    self.endpoint = endpoint
+    self.server = server
   }
 
   func connect() -> EventLoopFuture<Void> {
     eventLoop.flatSubmit {
       let promise = self.eventLoop.makePromise(of: Void.self)
       self.connected = promise
-      ClientBootstrap(group: self.eventLoop)
-        .channelOption(ChannelOptions.socketOption(.tcp_nodelay), value: 1)
-        .channelInitializer { channel in
-          channel.eventLoop.makeCompletedFuture {
-            try channel.pipeline.syncOperations.addHandler(
-              HTTP2Handler(connection: HTTP2Connection(role: .client), delegate: self))
-          }
-        }
-        .connect(host: self.endpoint.host, port: self.endpoint.port)
+      self.server.open(on: self.eventLoop, delegate: self)
         .whenFailure { promise.fail($0) }
       return promise.futureResult
     }
@@ -147,8 +140,8 @@ class StreamConnection: HTTP2Delegate, @unchecked Sendable {
 
   func head(_ path: String) -> HeaderTemplate {
     HeaderTemplate([
-      HeaderField(":method", "POST"), HeaderField(":scheme", "http"), HeaderField(":path", path),
-      HeaderField(":authority", endpoint.authority),
+      HeaderField(":method", "POST"), HeaderField(":scheme", server.scheme), HeaderField(":path", path),
+      HeaderField(":authority", server.endpoint.authority),
       HeaderField("content-type", "application/grpc"), HeaderField("te", "trailers"),
       HeaderField("user-agent", "martlet-bench"),
     ])
@@ -183,10 +176,10 @@ final class WatchConnection: StreamConnection, @unchecked Sendable {
   private var events = 0
   private var partial: [UInt8] = []
 
-  init(observations: LoopRecorder, endpoint: Endpoint, prefixes: [[UInt8]]) {
+  init(observations: LoopRecorder, server: ClientChannel, prefixes: [[UInt8]]) {
     self.observations = observations
     self.prefixes = prefixes
-    super.init(eventLoop: observations.eventLoop, endpoint: endpoint)
+    super.init(eventLoop: observations.eventLoop, server: server)
   }
 
   /// Creates the watchers; done when the server has confirmed each.
@@ -318,7 +311,7 @@ struct Watch: ParsableCommand {
   }
 
   func run() throws {
-    let run = WatchRun(options: options, plan: .init(watchers: watchers, prefixes: prefixes))
+    let run = try WatchRun(options: options, plan: .init(watchers: watchers, prefixes: prefixes))
     try run.execute().publish(to: options.json)
   }
 }

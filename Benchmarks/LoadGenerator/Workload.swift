@@ -185,9 +185,9 @@ final class Workload {
   /// Grants between a lease's own and its put: servers take the requests of a connection in any order.
   private static let attachLag: UInt64 = 1_024
 
-  /// The id of this connection's lease `turn`; a warm-up's are others.
+  /// The id of this connection's lease `turn`; a warm-up's are others, and so are those that keep-alives renew.
   private func lease(_ turn: UInt64) -> Int64 {
-    Int64(truncatingIfNeeded: (first + turn * stride + 1) | (base == 0 ? 0 : 1 << 48))
+    Int64(truncatingIfNeeded: (first + turn * stride + 1) | (base == 0 ? 1 << 47 : 1 << 48))
   }
 
   /// Looks at an answer's message.
