@@ -14,6 +14,11 @@ public struct PatchError: Error, Equatable, Sendable, CustomStringConvertible {
 
   public var description: String { message }
 
+  public init(fault: Fault, message: String) {
+    self.fault = fault
+    self.message = message
+  }
+
   static func malformed(_ message: String) -> PatchError {
     PatchError(fault: .malformed, message: message)
   }

@@ -51,6 +51,12 @@ public struct SchemaDefaults: Sendable {
     fill(&object, .object(schema.id))
   }
 
+  /// The constant that fills a field of a type, if there is one.
+  public func constant(_ field: String, of type: TypeID) -> Value? {
+    rules.indices.contains(type.index)
+      ? rules[type.index]?.constants.first { $0.field == field }?.value : nil
+  }
+
   private func fill(_ value: inout Value, _ type: FieldType) {
     switch type {
     case .object(let id):

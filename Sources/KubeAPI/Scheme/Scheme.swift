@@ -5,6 +5,8 @@ public struct Scheme: Sendable {
   public private(set) var resources: [ResourceDefinition] = []
   /// Group versions in the order of their first registration.
   public private(set) var groupVersions: [GroupVersion] = []
+  /// Where the resources lie in the store.
+  public private(set) var storage = StorageLayout()
   private var byResource: [ResourceKey: Int] = [:]
   private var byKind: [GroupVersionKind: Int] = [:]
 
@@ -24,6 +26,7 @@ public struct Scheme: Sendable {
 
   /// Adds a resource, or replaces the one of the same group, version and plural.
   public mutating func register(_ resource: ResourceDefinition) {
+    storage.add(resource)
     let key = ResourceKey(groupVersion: resource.groupVersion, plural: resource.plural)
     if let index = byResource[key] {
       byKind[resources[index].kind] = nil

@@ -29,6 +29,12 @@ extension Value {
       for (key, value) in members { set(key, to: value) }
     }
 
+    /// An object of members whose keys are known to differ.
+    init(unique members: ArraySlice<Member>) {
+      self.members = Array(members)
+      rebuildIndex()
+    }
+
     public var count: Int { members.count }
     public var isEmpty: Bool { members.isEmpty }
     public var keys: [String] { members.map(\.key) }

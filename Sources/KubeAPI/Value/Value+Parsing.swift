@@ -59,12 +59,17 @@ extension Value {
 }
 
 /// A recursive-descent parser over borrowed bytes.
+///
+/// Members and elements of what is still open lie on two stacks that all nesting shares. An object or array is
+/// made when it ends and its size is known: one allocation, and none too large.
 struct JSONParser {
   private let bytes: UnsafeRawBufferPointer
   private var position = 0
   private var depth = 0
   private let tracksPath: Bool
   private var path: [PathStep] = []
+  private var members: [Value.Object.Member] = []
+  private var elements: [Value] = []
   private(set) var sawDuplicate = false
   private(set) var duplicates: [String] = []
 
@@ -119,12 +124,14 @@ struct JSONParser {
     try enter()
     defer { depth -= 1 }
     position += 1
-    var object = Value.Object()
     skipSpace()
     if peek() == UInt8(ascii: "}") {
       position += 1
-      return object
+      return Value.Object()
     }
+    let base = members.count
+    // Where each key is, once there are many.
+    var index: [String: Int] = [:]
     while true {
       skipSpace()
       guard position < bytes.count else { throw truncated() }
@@ -138,14 +145,14 @@ struct JSONParser {
       position += 1
       skipSpace()
       if tracksPath { path.append(.key(key)) }
-      let isDuplicate = object.position(key) != nil
-      if isDuplicate { noteDuplicate() }
+      let known = find(key, from: base, &index)
+      if known != nil { noteDuplicate() }
       let value = try parseValue()
       if tracksPath { path.removeLast() }
-      if isDuplicate {
-        object.set(key, to: value)
+      if let known {
+        members[known].value = value
       } else {
-        object.appendNew(key, value)
+        members.append(Value.Object.Member(key: key, value: value))
       }
       skipSpace()
       guard position < bytes.count else { throw truncated() }
@@ -153,26 +160,40 @@ struct JSONParser {
       case UInt8(ascii: ","): position += 1
       case UInt8(ascii: "}"):
         position += 1
+        let object = Value.Object(unique: members[base...])
+        members.removeSubrange(base...)
         return object
       default: throw unexpected("after object key:value pair")
       }
     }
   }
 
+  /// Where on the stack the open object's member `key` is.
+  private func find(_ key: String, from base: Int, _ index: inout [String: Int]) -> Int? {
+    guard members.count - base > Value.Limits.linearSearch else {
+      for place in base..<members.count where members[place].key == key { return place }
+      return nil
+    }
+    // Keys were added since the last look.
+    for place in (base + index.count)..<members.count { index[members[place].key] = place }
+    return index[key]
+  }
+
   private mutating func parseArray() throws(JSONError) -> [Value] {
     try enter()
     defer { depth -= 1 }
     position += 1
-    var array: [Value] = []
     skipSpace()
     if peek() == UInt8(ascii: "]") {
       position += 1
-      return array
+      return []
     }
+    let base = elements.count
     while true {
       skipSpace()
-      if tracksPath { path.append(.index(array.count)) }
-      array.append(try parseValue())
+      if tracksPath { path.append(.index(elements.count - base)) }
+      let element = try parseValue()
+      elements.append(element)
       if tracksPath { path.removeLast() }
       skipSpace()
       guard position < bytes.count else { throw truncated() }
@@ -180,6 +201,8 @@ struct JSONParser {
       case UInt8(ascii: ","): position += 1
       case UInt8(ascii: "]"):
         position += 1
+        let array = Array(elements[base...])
+        elements.removeSubrange(base...)
         return array
       default: throw unexpected("after array element")
       }
