@@ -42,7 +42,7 @@ extension StoreClient {
     let stream: any CallStream
     do throws(StoreError) {
       stream = try await transport.open("/etcdserverpb.Watch/Watch", timeout: limits.attemptTimeout)
-      try await stream.send(StoreMessages.watch(range, from: next, wantsPrevious: true))
+      try await stream.send(StoreMessages.watch(range, from: next))
     } catch {
       discard(transport)
       throw error

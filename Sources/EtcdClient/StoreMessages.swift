@@ -134,16 +134,13 @@ enum StoreMessages {
     }
   }
 
-  static func watch(
-    _ range: StoreRange, from revision: Revision?, wantsPrevious: Bool
-  ) -> [UInt8] {
+  static func watch(_ range: StoreRange, from revision: Revision?) -> [UInt8] {
     range.first.withUnsafeBytes { first in
       range.end.withUnsafeBytes { end in
         var create = WatchCreateRequest()
         create.key = first
         create.rangeEnd = end
         create.startRevision = revision?.rawValue ?? 0
-        create.wantsPrevious = wantsPrevious
         create.wantsProgress = true
         return WatchRequest(.create(create)).encoded()
       }
@@ -174,8 +171,7 @@ enum StoreMessages {
         changes: response.events.compactMap { event in
           guard let keyValue = event.keyValue else { return nil }
           return StoreChange(
-            kind: event.kind == .delete ? .delete : .put, record: record(keyValue),
-            previous: event.previous.map(record))
+            kind: event.kind == .delete ? .delete : .put, record: record(keyValue))
         })
     }
   }

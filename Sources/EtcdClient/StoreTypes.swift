@@ -146,13 +146,10 @@ public struct StoreChange: Sendable {
   public var kind: Kind
   /// After the change; of a deletion, only key and mod revision.
   public var record: StoreRecord
-  /// Before the change; nil if the key was made by it, or where its past was compacted away.
-  public var previous: StoreRecord?
 
-  public init(kind: Kind, record: StoreRecord, previous: StoreRecord?) {
+  public init(kind: Kind, record: StoreRecord) {
     self.kind = kind
     self.record = record
-    self.previous = previous
   }
 }
 

@@ -76,6 +76,7 @@ struct APIServerCommand: AsyncParsableCommand {
     guard let level = Logger.Level(rawValue: logLevel) else {
       throw UsageFailure("--log-level '\(logLevel)' is none of trace, debug, info, warning, error")
     }
+    OpenFiles.raiseLimit()
     var logger = Logger(label: "martlet.apiserver")
     logger.logLevel = level
     let server: KubeAPIServer

@@ -28,12 +28,12 @@ final class MemoryStore: ObjectStore {
         let record = StoreRecord(
           key: key, value: value, createRevision: revision, modRevision: revision)
         records[key] = record
-        publish(StoreChange(kind: .put, record: record, previous: nil))
+        publish(StoreChange(kind: .put, record: record))
       case .release(let key):
-        guard let previous = records.removeValue(forKey: key) else { return }
+        guard records.removeValue(forKey: key) != nil else { return }
         let tombstone = StoreRecord(
           key: key, value: [], createRevision: .zero, modRevision: revision)
-        publish(StoreChange(kind: .delete, record: tombstone, previous: previous))
+        publish(StoreChange(kind: .delete, record: tombstone))
       }
     }
   }
@@ -91,12 +91,12 @@ final class MemoryStore: ObjectStore {
           key: swap.key, value: value, createRevision: current?.createRevision ?? revision,
           modRevision: revision, version: (current?.version ?? 0) + 1, lease: lease)
         state.records[swap.key] = record
-        change = StoreChange(kind: .put, record: record, previous: current)
+        change = StoreChange(kind: .put, record: record)
       case .delete:
         state.records[swap.key] = nil
         let tombstone = StoreRecord(
           key: swap.key, value: [], createRevision: .zero, modRevision: revision)
-        change = StoreChange(kind: .delete, record: tombstone, previous: current)
+        change = StoreChange(kind: .delete, record: tombstone)
       }
       state.publish(change)
       for companion in swap.companions { state.apply(companion) }

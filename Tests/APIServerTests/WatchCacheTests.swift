@@ -13,7 +13,8 @@ struct WatchCacheTests {
 
   private func withCache(_ body: (WatchCache) async throws -> Void) async throws {
     let cache = WatchCache(
-      store: store, prefixes: { ["/registry/pods/", "/registry/leases/"] },
+      store: store,
+      layout: { StorageLayout(prefixes: ["/registry/pods/", "/registry/leases/"]) },
       fieldIndex: { _, value in ["spec.nodeName": value["spec"]["nodeName"].string ?? ""] },
       logger: Logger(label: "test"))
     let running = Task { await cache.run() }

@@ -41,6 +41,17 @@ struct ComponentAuthorizer: Authorizer {
   private static let reads: Set<String> = ["get", "list", "watch"]
   private static let writes: Set<String> = ["create", "update", "patch", "delete"]
 
+  // Made once: every request is judged by them.
+  private static let schedulerRules = [
+    Rule(reads, ["*"]),
+    Rule(["create"], ["pods/binding", "bindings"]),
+    Rule(["patch", "update"], ["pods/status"]),
+    Rule(["delete"], ["pods"]),
+    Rule(["create", "patch", "update"], ["events"]),
+    Rule(writes, ["leases"], namespace: "kube-system"),
+  ]
+  private static let controllerRules = [Rule(["*"], ["*"])]
+
   func refusal(of info: RequestInfo, by user: UserInfo) -> String? {
     if user.groups.contains("system:masters") { return nil }
     if !info.isResource {
@@ -72,17 +83,8 @@ struct ComponentAuthorizer: Authorizer {
 
   private func rules(for user: UserInfo) -> [Rule] {
     switch user.name {
-    case "system:kube-scheduler":
-      return [
-        Rule(Self.reads, ["*"]),
-        Rule(["create"], ["pods/binding", "bindings"]),
-        Rule(["patch", "update"], ["pods/status"]),
-        Rule(["delete"], ["pods"]),
-        Rule(["create", "patch", "update"], ["events"]),
-        Rule(Self.writes, ["leases"], namespace: "kube-system"),
-      ]
-    case "system:kube-controller-manager":
-      return [Rule(["*"], ["*"])]
+    case "system:kube-scheduler": return Self.schedulerRules
+    case "system:kube-controller-manager": return Self.controllerRules
     default:
       guard user.groups.contains("system:nodes"), user.name.hasPrefix("system:node:") else {
         return []

@@ -14,8 +14,8 @@ final class APIDocuments: Sendable {
     var bytes: [UInt8]
     var hash: String
 
-    init(_ value: Value) {
-      bytes = value.json
+    init(_ bytes: [UInt8]) {
+      self.bytes = bytes
       hash = ContentHash.hex(bytes)
     }
   }
@@ -59,7 +59,7 @@ final class APIDocuments: Sendable {
     case "openapi" where segments.count >= 2 && segments[1] == "v3":
       return openAPI(request, Array(segments.dropFirst(2)), scheme)
     case "openapi" where segments.count == 2 && segments[1] == "v2":
-      return openAPIVersion2(request)
+      return openAPIVersion2(request, scheme)
     default: return nil
     }
   }
@@ -67,7 +67,7 @@ final class APIDocuments: Sendable {
   private func paths(_ scheme: Scheme) -> [String] {
     let groupVersions = scheme.groupVersions.map { "/" + OpenAPIDocument.name(of: $0) }
     return
-      (["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]
+      (["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
       + groupVersions).sorted()
   }
 
@@ -104,7 +104,7 @@ final class APIDocuments: Sendable {
   private func openAPI(
     _ request: HTTPRequest, _ rest: [String], _ scheme: Scheme
   ) -> HTTPResponse? {
-    let openAPI = OpenAPIDocument(scheme)
+    let openAPI = OpenAPIDocument(scheme, patchKinds: Patch.kinds)
     func document(_ groupVersion: GroupVersion) -> Document? {
       guard scheme.groupVersions.contains(groupVersion) else { return nil }
       return self.document("openapi/v3/\(groupVersion)") {
@@ -135,35 +135,31 @@ final class APIDocuments: Sendable {
       cache: isAddressedByHash ? "public, immutable" : "no-cache, private")
   }
 
-  /// The old document, with no types in it yet.
-  ///
-  /// kubectl falls back to it for kinds that version 3 doesn't know. Finding it empty, it says that
-  /// there is no such kind; finding none, it would blame the download.
-  private func openAPIVersion2(_ request: HTTPRequest) -> HTTPResponse {
+  /// The document of clients before 1.24, as JSON or as the protobuf that they ask for.
+  private func openAPIVersion2(_ request: HTTPRequest, _ scheme: Scheme) -> HTTPResponse {
     let accept = request.fields.values(of: "Accept").joined(separator: ",")
     let wantsProtobuf = MediaRange.parse(accept).contains {
       $0.type.hasPrefix("application/com.github.proto-openapi.spec.v2")
     }
-    guard wantsProtobuf else {
-      return .json([
-        "swagger": "2.0",
-        "info": ["title": "Kubernetes", "version": Value(Self.kubernetesVersion)],
-        "paths": [:],
-      ])
+    func make() -> Value {
+      OpenAPIVersion2(scheme, patchKinds: Patch.kinds).document(version: Self.kubernetesVersion)
     }
-    // Document { 1: swagger, 2: Info { 1: title, 2: version } }
-    func field(_ number: UInt8, _ bytes: [UInt8]) -> [UInt8] {
-      [number << 3 | 2, UInt8(bytes.count)] + bytes
-    }
-    let info = field(1, Array("Kubernetes".utf8)) + field(2, Array(Self.kubernetesVersion.utf8))
-    return HTTPResponse(
-      status: 200, fields: ["Content-Type": "application/octet-stream"],
-      body: .bytes(field(1, Array("2.0".utf8)) + field(2, info)))
+    let document =
+      wantsProtobuf
+      ? self.document("openapi/v2/protobuf", bytes: { OpenAPIVersion2.protobuf(make()) })
+      : self.document("openapi/v2") { make() }
+    return answer(
+      request, document, type: wantsProtobuf ? "application/octet-stream" : "application/json",
+      cache: "no-cache, private")
   }
 
   // MARK: Keeping
 
   private func document(_ name: String, make: () -> Value) -> Document {
+    document(name, bytes: { make().json })
+  }
+
+  private func document(_ name: String, bytes make: () -> [UInt8]) -> Document {
     if let document = documents.withLock({ $0[name] }) { return document }
     let document = Document(make())
     documents.withLock { $0[name] = document }

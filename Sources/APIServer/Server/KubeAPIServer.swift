@@ -102,14 +102,9 @@ public final class KubeAPIServer: Sendable {
     let scheme: @Sendable () -> Scheme = { .builtIn }
     cache = WatchCache(
       store: store,
-      prefixes: {
-        Set(scheme().resources.filter(\.isStored).map { $0.storageKeyPrefix() }).sorted {
-          ($0.utf8.count, $0) > ($1.utf8.count, $1)
-        }
-      },
-      fieldIndex: { prefix, value in
-        ResourceService.fields(of: value, prefix: prefix, scheme: scheme())
-      }, logger: logger)
+      layout: { scheme().storage },
+      fieldIndex: { prefix, value in scheme().storage.fields(of: value, prefix: prefix) },
+      logger: logger)
     service = ResourceService(
       scheme: scheme, store: store, cache: cache,
       allocation: ServiceAllocation(

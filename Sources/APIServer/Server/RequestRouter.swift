@@ -70,6 +70,9 @@ final class RequestRouter: Sendable {
   ) async throws(StatusError) -> HTTPResponse {
     let groupVersion = GroupVersion(group: info.group, version: info.version)
     guard let resource = service.scheme().resource(groupVersion, info.resource) else {
+      if info.verb == "list", Self.customKinds == "\(info.resource).\(info.group)" {
+        return .json(Self.noCustomKinds)
+      }
       // Binding is a kind of its own with nothing but a create.
       throw .unknownPath
     }
@@ -97,6 +100,13 @@ final class RequestRouter: Sendable {
     default: throw notAllowed(call)
     }
   }
+
+  // Before kubectl says that a kind doesn't exist, it asks which custom kinds there are: none.
+  private static let customKinds = "customresourcedefinitions.apiextensions.k8s.io"
+  private static let noCustomKinds: Value = [
+    "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+    "metadata": ["resourceVersion": "1"], "items": [],
+  ]
 
   private func dispatchSubresource(
     _ call: ResourceService.Call

@@ -83,7 +83,7 @@ extension ResourceService {
         key: call.key, name: call.info.name, of: call.resource, wish, options)
     else { throw notFound(call) }
     switch written {
-    case .stored(let object):
+    case .stored(let object), .unchanged(let object):
       return answers.object(object, of: call.resource)
     case .deleted(let object):
       return answers.plain(
@@ -124,7 +124,7 @@ extension ResourceService {
         }
         continue
       }
-      if object == before { return .stored(old) }
+      if object == before { return .unchanged(old) }
       // The stored form is written back as it is: marking knows no versions.
       switch try await commitStored(object, of: resource, old: old, options) {
       case .done(let stored): return .stored(stored)
@@ -200,10 +200,7 @@ extension ResourceService {
       try admission.admitDelete(name: object.name, of: call.resource)
       let written = try await delete(
         key: object.key, name: object.name, of: call.resource, wish, options)
-      switch written {
-      case .stored(let object)?, .deleted(let object)?: deleted.append(object)
-      case nil: break
-      }
+      if let written { deleted.append(written.object) }
     }
     return answers.list(deleted, of: call.resource, metadata: page.metadata)
   }

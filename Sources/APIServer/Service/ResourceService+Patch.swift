@@ -9,12 +9,14 @@ extension ResourceService {
     let options = try WriteOptions(call.request, kind: "PatchOptions")
     let answers = try Answers(call.request, now: environment.now)
     let patch = try Patch(call.request)
-    for _ in 0..<Limits.writeAttempts {
-      guard let old = try await current(call) else { throw notFound(call) }
+    if patch.kind == .apply { return try await apply(patch, call, options, answers) }
+    try options.forbidForce()
+    var warnings: [String] = []
+    let written = try await attempt(call, options) { old async throws(StatusError) in
       let before = call.resource.storage.served(old.value)
       let patched = try patch.apply(to: before, schema: call.resource.schema)
       let body = try RequestBody(patched: patched, by: patch, of: call.resource)
-      let warnings = try body.judge(options.fieldValidation) {
+      warnings = try body.judge(options.fieldValidation) {
         .strictPatch(patch.value, unknown: $0, duplicates: $1)
       }
       // A patch that names a resourceVersion is meant for that version only.
@@ -27,13 +29,10 @@ extension ResourceService {
           "the \(name) of the object (\(body.value["metadata"][name].string ?? "")) does not match "
             + "the \(name) on the URL (\(before["metadata"][name].string ?? ""))")
       }
-      let written = try await replace(
+      return try await replace(
         old, with: body.value, in: call.resource, subresource: call.info.subresource, options)
-      if let written {
-        return answer(written, answers, call.resource).warning(warnings)
-      }
     }
-    throw .conflict(call.resource.groupResource, name: call.info.name)
+    return answer(written, answers, call.resource).warning(warnings)
   }
 }
 
@@ -43,14 +42,24 @@ struct Patch: Sendable {
   let value: Value
   let duplicates: [String]
 
-  static let mediaTypes = [PatchKind.json, .merge, .strategic].map(\.rawValue)
+  /// What PATCH takes.
+  static let kinds = [PatchKind.json, .merge, .strategic, .apply]
+  static let mediaTypes = kinds.map(\.rawValue)
 
   init(_ request: HTTPRequest) throws(StatusError) {
     let type = MediaRange.parse(request.fields["Content-Type"] ?? "").first?.type ?? ""
-    guard let kind = PatchKind(rawValue: type), kind != .apply else {
+    guard let kind = PatchKind(rawValue: type) else {
       throw .unsupportedMediaType(Self.mediaTypes)
     }
     self.kind = kind
+    let isJSON = request.body.first { ![0x20, 0x0A, 0x0D, 0x09].contains($0) } == UInt8(ascii: "{")
+    if kind == .apply, !isJSON {
+      do throws(YAML.Failure) { value = try YAML.parse(request.body) } catch {
+        throw .badRequest("error decoding YAML: \(error.message)")
+      }
+      duplicates = []
+      return
+    }
     do throws(JSONError) {
       let parsed = try Value.parse(request.body)
       value = parsed.value
@@ -66,8 +75,8 @@ struct Patch: Sendable {
       case .json: return try JSONPatch.apply(value, to: object)
       case .merge: return try MergePatch.apply(value, to: object)
       case .strategic: return try StrategicMergePatch.apply(value, to: object, schema: schema)
-      // Refused by `init`.
-      case .apply: return object
+      // Merged by ownership, not by this: `ServerSideApply`.
+      case .apply: throw PatchError(fault: .malformed, message: "apply is no plain patch")
       }
     } catch {
       throw error.status

@@ -44,8 +44,7 @@ extension ResourceService {
     }
     let patch = isPatch ? try Patch(call.request) : nil
     let whole = isPatch ? nil : try RequestBody.parse(call.request, kind: Self.scaleKind).value
-    for _ in 0..<Limits.writeAttempts {
-      guard let old = try await current(call) else { throw notFound(call) }
+    let written = try await attempt(call, options) { old async throws(StatusError) in
       let before = scale(of: old, call.resource)
       let wanted = try patch?.apply(to: before, schema: schema) ?? whole
       let decoded: Value
@@ -68,15 +67,10 @@ extension ResourceService {
       }
       var object = call.resource.storage.served(old.value)
       object["spec"]["replicas"] = .integer(replicas)
-      let written = try await replace(
+      return try await replace(
         old, with: object, in: call.resource, subresource: "", recordedAs: "scale", options)
-      switch written {
-      case .stored(let object)?, .deleted(let object)?:
-        return answers.plain(scale(of: object, call.resource))
-      case nil: continue
-      }
     }
-    throw .conflict(call.resource.groupResource, name: call.info.name)
+    return answers.plain(scale(of: written.object, call.resource))
   }
 
   // MARK: Binding
@@ -97,14 +91,14 @@ extension ResourceService {
     if node.isEmpty { errors.append(.required(FieldPath("target.name"))) }
     if !errors.isEmpty { throw .invalid(kind, name: call.info.name, errors) }
     let uid = binding["metadata"]["uid"].string ?? ""
-    for _ in 0..<Limits.writeAttempts {
-      guard let old = try await current(call) else { throw notFound(call) }
+    _ = try await attempt(call, options) { old async throws(StatusError) in
       if !uid.isEmpty && uid != old.uid {
         throw .conflict(
           call.resource.groupResource, name: old.name,
           why: "Precondition failed: UID in precondition: \(uid), UID in object meta: \(old.uid)")
       }
-      var pod = old.value
+      let before = old.value
+      var pod = before
       if !pod["metadata"]["deletionTimestamp"].isNull {
         throw .conflict(
           call.resource.groupResource, name: old.name,
@@ -123,19 +117,19 @@ extension ResourceService {
       Self.setCondition(
         &pod, type: "PodScheduled", status: "True", now: environment.now())
       ManagedFields.update(
-        &pod, from: old.value, schema: call.resource.schema,
+        &pod, from: before, schema: call.resource.schema,
         apiVersion: call.resource.kind.apiVersion, manager: options.fieldManager,
         subresource: "binding", now: environment.now())
-      if case .done = try await commit(
-        pod, of: call.resource, key: old.key, expected: old.revision, options)
-      {
-        var status = Value.successStatus(name: "", group: "", kind: "", uid: "")
-        status["details"] = .null
-        status["code"] = 201
-        return answers.plain(status, status: 201)
-      }
+      guard
+        case .done(let bound) = try await commit(
+          pod, of: call.resource, key: old.key, expected: old.revision, options)
+      else { return nil }
+      return .stored(bound)
     }
-    throw .conflict(call.resource.groupResource, name: call.info.name)
+    var status = Value.successStatus(name: "", group: "", kind: "", uid: "")
+    status["details"] = .null
+    status["code"] = 201
+    return answers.plain(status, status: 201)
   }
 
   private static func setCondition(

@@ -16,6 +16,14 @@ extension ResourceService {
   enum Written {
     case stored(StoredObject)
     case deleted(StoredObject)
+    /// Nothing was to be changed.
+    case unchanged(StoredObject)
+
+    var object: StoredObject {
+      switch self {
+      case .stored(let object), .deleted(let object), .unchanged(let object): object
+      }
+    }
   }
 
   // MARK: Create
@@ -33,8 +41,11 @@ extension ResourceService {
   }
 
   /// Puts a new object through the pipeline.
+  ///
+  /// - Parameter isApplied: its `managedFields` are those of server-side apply, and stay.
   func insert(
-    _ value: Value, into resource: ResourceDefinition, namespace: String, _ options: WriteOptions
+    _ value: Value, into resource: ResourceDefinition, namespace: String, _ options: WriteOptions,
+    isApplied: Bool = false
   ) async throws(StatusError) -> StoredObject {
     if resource.isNamespaced && namespace.isEmpty {
       throw .badRequest("an empty namespace may not be set during creation")
@@ -54,9 +65,11 @@ extension ResourceService {
         ResourceDefinition.Creation(
           namespace: namespace, uid: environment.uid(), now: now, random: environment.random()))
       let wishes = try assign(&object, from: .null, of: resource, taken: taken)
-      ManagedFields.update(
-        &object, from: .null, schema: resource.schema, apiVersion: resource.kind.apiVersion,
-        manager: options.fieldManager, subresource: "", now: now)
+      if !isApplied {
+        ManagedFields.update(
+          &object, from: .null, schema: resource.schema, apiVersion: resource.kind.apiVersion,
+          manager: options.fieldManager, subresource: "", now: now)
+      }
       try resource.validate(object)
       try await admission.admitCreate(object, of: resource, namespace: namespace)
       let name = object["metadata"]["name"].string ?? ""
@@ -99,34 +112,61 @@ extension ResourceService {
         "the namespace of the provided object does not match the namespace sent on the request")
     }
     let revision = try Self.givenRevision(body.value)
+    do throws(StatusError) {
+      let written = try await attempt(call, options) { old async throws(StatusError) in
+        if let revision, revision != old.revision {
+          throw .conflict(call.resource.groupResource, name: call.info.name)
+        }
+        if revision == nil, !call.resource.strategy.allowsUnconditionalUpdate {
+          throw .invalid(
+            call.resource.kind, name: call.info.name,
+            [
+              .invalid(
+                FieldPath("metadata.resourceVersion"), 0, "must be specified for an update")
+            ])
+        }
+        return try await replace(
+          old, with: body.value, in: call.resource, subresource: call.info.subresource, options)
+      }
+      return answer(written, answers, call.resource).warning(warnings)
+    } catch  where error.reason == .notFound {
+      guard call.resource.strategy.allowsCreateOnUpdate, call.info.subresource.isEmpty,
+        revision == nil
+      else { throw error }
+      let object = try await insert(
+        body.value, into: call.resource, namespace: call.namespace, options)
+      return answers.object(object, of: call.resource, status: 201).warning(warnings)
+    }
+  }
+
+  /// Changes an object by attempts, the first of them at what the cache has.
+  ///
+  /// A write that ends in a compare-and-swap may begin with what the cache has: if that lags behind, the swap
+  /// fails, and nothing is lost. But what such an object *refuses* (a conflict, say) may no longer be true, nor
+  /// that nothing is to be changed; and a dry run swaps nothing. Then the store's own object counts. So it does for
+  /// Services, where an attempt that fails has chosen addresses in vain.
+  ///
+  /// - Parameter body: one attempt; nil where the object was changed by someone else meanwhile.
+  /// - Throws: 404, what `body` throws for the newest object, and 409 after too many attempts.
+  func attempt(
+    _ call: Call, _ options: WriteOptions,
+    _ body: (StoredObject) async throws(StatusError) -> Written?
+  ) async throws(StatusError) -> Written {
+    if !options.isDryRun, !ServiceAllocation.concerns(call.resource),
+      let cached = cache.get(key: call.key, prefix: call.resource.storageKeyPrefix())
+    {
+      do throws(StatusError) {
+        switch try await body(cached) {
+        case .unchanged?, nil: break
+        case let written?: return written
+        }
+      } catch  where error.code < 500 {
+        // Judged again below.
+      }
+    }
     for _ in 0..<Limits.writeAttempts {
-      guard let old = try await current(call) else {
-        guard call.resource.strategy.allowsCreateOnUpdate, call.info.subresource.isEmpty,
-          revision == nil
-        else { throw notFound(call) }
-        let object = try await insert(
-          body.value, into: call.resource, namespace: call.namespace, options)
-        return answers.object(object, of: call.resource, status: 201).warning(warnings)
-      }
-      if let revision, revision != old.revision {
-        throw .conflict(call.resource.groupResource, name: call.info.name)
-      }
-      if revision == nil, !call.resource.strategy.allowsUnconditionalUpdate {
-        throw .invalid(
-          call.resource.kind, name: call.info.name,
-          [
-            .invalid(
-              FieldPath("metadata.resourceVersion"), 0, "must be specified for an update")
-          ])
-      }
-      let written = try await replace(
-        old, with: body.value, in: call.resource, subresource: call.info.subresource, options)
-      if let written {
-        return answer(written, answers, call.resource).warning(warnings)
-      }
-      if revision != nil {
-        throw .conflict(call.resource.groupResource, name: call.info.name)
-      }
+      guard let old = try await current(call) else { throw notFound(call) }
+      if let written = try await body(old) { return written }
     }
     throw .conflict(call.resource.groupResource, name: call.info.name)
   }
@@ -145,18 +185,18 @@ extension ResourceService {
   func answer(
     _ written: Written, _ answers: Answers, _ resource: ResourceDefinition
   ) -> HTTPResponse {
-    switch written {
-    case .stored(let object), .deleted(let object): answers.object(object, of: resource)
-    }
+    answers.object(written.object, of: resource)
   }
 
   /// Puts a changed object through the pipeline.
   ///
-  /// - Parameter recorded: the subresource as managedFields tell it, where it differs.
+  /// - Parameters:
+  ///   - recorded: the subresource as managedFields tell it, where it differs.
+  ///   - isApplied: the `managedFields` are those of server-side apply, and stay.
   /// - Returns: nil where the object was changed by someone else meanwhile.
   func replace(
     _ old: StoredObject, with value: Value, in resource: ResourceDefinition, subresource: String,
-    recordedAs recorded: String? = nil, _ options: WriteOptions
+    recordedAs recorded: String? = nil, isApplied: Bool = false, _ options: WriteOptions
   ) async throws(StatusError) -> Written? {
     let before = resource.storage.served(old.value)
     let uid = value["metadata"]["uid"].string ?? ""
@@ -181,8 +221,14 @@ extension ResourceService {
     var unchanged = before
     unchanged["metadata"]["resourceVersion"] = .null
     unchanged["metadata"]["managedFields"] = .null
+    let given = object["metadata"]["managedFields"]
     object["metadata"]["managedFields"] = .null
-    if object == unchanged { return .stored(old) }
+    if object == unchanged,
+      given.isNull || ManagedFields.areEqual(given, before["metadata"]["managedFields"])
+    {
+      return .unchanged(old)
+    }
+    object["metadata"].set("managedFields", to: given)
     let prepared = object
     var taken: Set<String> = []
     for attempt in 1...Limits.writeAttempts {
@@ -190,10 +236,12 @@ extension ResourceService {
       let wishes =
         subresource.isEmpty
         ? try assign(&object, from: before, of: resource, taken: taken) : [:]
-      ManagedFields.update(
-        &object, from: before, schema: resource.schema, apiVersion: resource.kind.apiVersion,
-        manager: options.fieldManager, subresource: recorded ?? subresource,
-        now: environment.now())
+      if !isApplied {
+        ManagedFields.update(
+          &object, from: before, schema: resource.schema, apiVersion: resource.kind.apiVersion,
+          manager: options.fieldManager, subresource: recorded ?? subresource,
+          now: environment.now())
+      }
       if subresource != "finalize" {
         try resource.validateUpdate(
           object, from: before, subresource: subresource.isEmpty ? nil : subresource)
@@ -271,16 +319,16 @@ extension ResourceService {
     _ object: Value, of resource: ResourceDefinition, key: String, expected: Revision,
     _ options: WriteOptions, companions: [StoreSwap.Companion] = []
   ) async throws(StatusError) -> Commit {
-    let bytes = Self.storedForm(resource.storage.stored(object)).json
+    let form = Self.storedForm(resource.storage.stored(object))
+    let bytes = form.json
     guard bytes.count <= Limits.objectBytes else {
       throw .tooLarge("limit is \(Limits.objectBytes)")
     }
     func stored(_ revision: Revision) throws(StatusError) -> Commit {
-      .done(
-        try self.object(
-          StoreRecord(
-            key: Array(key.utf8), value: bytes, createRevision: revision, modRevision: revision),
-          of: resource))
+      let object = try self.object(
+        written: form, as: bytes, key: key, at: revision, of: resource)
+      if !options.isDryRun { cache.anticipate(object) }
+      return .done(object)
     }
     if options.isDryRun {
       if expected == .zero {

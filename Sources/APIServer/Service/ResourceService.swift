@@ -128,24 +128,22 @@ final class ResourceService: Sendable {
     guard
       let object = StoredObject(
         key: key, record: StoreRecordView(value: record.value, revision: record.modRevision),
-        fields: { fields(of: $0, prefix: resource.storageKeyPrefix()) })
+        fields: { scheme().storage.fields(of: $0, prefix: resource.storageKeyPrefix()) })
     else { throw .internalError("the stored object \(key) can't be read") }
     return object
   }
 
-  /// What field selectors may ask of an object stored below a prefix, over all resources that share it.
-  func fields(of value: Value, prefix: String) -> [String: String] {
-    Self.fields(of: value, prefix: prefix, scheme: scheme())
-  }
-
-  static func fields(of value: Value, prefix: String, scheme: Scheme) -> [String: String] {
-    var fields: [String: String] = [:]
-    for resource in scheme.resources
-    where !resource.selectableFields.isEmpty && resource.storageKeyPrefix() == prefix {
-      let served = resource.storage.served(value)
-      for field in resource.selectableFields { fields[field.name] = field.value(in: served) }
-    }
-    return fields
+  /// An object that has just been written.
+  func object(
+    written value: Value, as bytes: [UInt8], key: String, at revision: Revision,
+    of resource: ResourceDefinition
+  ) throws(StatusError) -> StoredObject {
+    guard
+      let object = StoredObject(
+        key: key, record: StoreRecordView(value: bytes, revision: revision), value: value,
+        fields: { scheme().storage.fields(of: $0, prefix: resource.storageKeyPrefix()) })
+    else { throw .internalError("the object \(key) has no metadata") }
+    return object
   }
 
   /// The object as the store has it now.

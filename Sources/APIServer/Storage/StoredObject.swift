@@ -1,12 +1,12 @@
 import KubeAPI
 import Primitives
-import Synchronization
 
 /// One object as the store holds it, and as readers get it.
 ///
 /// The stored JSON has no resourceVersion: that *is* the record's mod revision. Readers get the same
 /// bytes with `"resourceVersion":"N",` spliced in behind the brace that opens `metadata`. This is done
-/// once per object and shared by all readers and watchers; the parsed value is made when first needed.
+/// once per object and shared by all readers and watchers. Parsed it would take several times the memory, so
+/// whoever needs the value has it made anew.
 ///
 /// What selectors and indexes look at is taken out when the object enters the cache, so that matching
 /// a watch parses nothing.
@@ -25,16 +25,24 @@ public final class StoredObject: Sendable {
   /// The object as clients read it, resourceVersion included.
   let json: [UInt8]
 
-  private let parsed = Mutex<Value?>(nil)
-
   /// Takes in a record.
   ///
   /// - Parameter fields: which fields of the object selectors may ask for.
   /// - Returns: nil where the record is not a JSON object with metadata: a damaged or foreign record.
-  init?(key: String, record: StoreRecordView, fields: (Value) -> [String: String]) {
-    guard let value = try? Value(json: record.value),
-      let offset = Self.metadataContentOffset(record.value)
-    else { return nil }
+  convenience init?(
+    key: String, record: StoreRecordView, fields: (Value) -> [String: String]
+  ) {
+    guard let value = try? Value(json: record.value) else { return nil }
+    self.init(key: key, record: record, value: value, fields: fields)
+  }
+
+  /// Takes in a record whose value is known.
+  ///
+  /// - Returns: nil where it has no metadata.
+  init?(
+    key: String, record: StoreRecordView, value: Value, fields: (Value) -> [String: String]
+  ) {
+    guard let offset = Self.metadataContentOffset(record.value) else { return nil }
     let metadata = value["metadata"]
     guard let name = metadata["name"].string else { return nil }
     self.key = key
@@ -61,13 +69,8 @@ public final class StoredObject: Sendable {
     json = value.json
   }
 
-  /// The object as clients read it.
-  var value: Value {
-    if let value = parsed.withLock({ $0 }) { return value }
-    let value = (try? Value(json: json)) ?? .null
-    parsed.withLock { $0 = value }
-    return value
-  }
+  /// The object as clients read it. O(n): parsed at each call.
+  var value: Value { (try? Value(json: json)) ?? .null }
 
   /// Puts the resourceVersion in.
   static func splice(_ json: [UInt8], at offset: Int, revision: Revision) -> [UInt8] {

@@ -5,7 +5,7 @@ import KubeAPI
 /// A write gives its manager the fields that it changed and takes them from the others; fields that
 /// are gone belong to nobody. An entry stands for a manager, an operation and a subresource.
 ///
-/// What is left out: ownership by server-side apply, and the conflicts that follow from it.
+/// Server-side apply, which also reads what it finds here, has a file of its own (`ServerSideApply`).
 enum ManagedFields {
   enum Limits {
     /// Entries per object; the oldest go first, as in Kubernetes.
@@ -19,11 +19,11 @@ enum ManagedFields {
     _ object: inout Value, from old: Value, schema: Schema, apiVersion: String, manager: String,
     subresource: String, now: Timestamp
   ) {
-    var entries = old["metadata"]["managedFields"].elements
+    var entries = base(of: object, old)
     var changed = FieldSet.changes(from: old, to: object, schema: schema)
     // A new object's empty status is the server's doing, not the client's.
     if subresource.isEmpty && schema.field("status") != nil { changed.children["f:status"] = nil }
-    let removed = removals(from: old, to: object, schema: schema)
+    let removed = old.isNull ? FieldSet() : FieldSet.removals(from: old, to: object, schema: schema)
     defer { object["metadata"]["managedFields"] = entries.isEmpty ? .null : .array(entries) }
     if changed.isEmpty && removed.isEmpty { return }
     var own: Int?
@@ -57,22 +57,30 @@ enum ManagedFields {
     if entries.count > Limits.entries { entries.removeFirst(entries.count - Limits.entries) }
   }
 
-  private static func removals(from old: Value, to new: Value, schema: Schema) -> FieldSet {
-    if old.isNull { return FieldSet() }
-    var gone = FieldSet.fields(of: old, schema: schema)
-    gone.subtractPaths(of: FieldSet.fields(of: new, schema: schema))
-    return gone
-  }
-}
-
-extension FieldSet {
-  /// Takes away exactly the paths of `other`, not what lies below them.
-  mutating func subtractPaths(of other: FieldSet) {
-    if other.isMember { isMember = false }
-    for (key, child) in other.children {
-      guard var own = children[key] else { continue }
-      own.subtractPaths(of: child)
-      children[key] = own.isEmpty ? nil : own
+  /// The entries that a write begins with: the stored ones, unless the client sends others. An empty list forgets
+  /// all. Source: Kubernetes, "Server-Side Apply", clearing managedFields.
+  private static func base(of object: Value, _ old: Value) -> [Value] {
+    guard case .array(let given) = object["metadata"]["managedFields"], !old.isNull else {
+      return old["metadata"]["managedFields"].elements
     }
+    if given.allSatisfy(\.isEmpty) { return [] }
+    let isValid = given.allSatisfy { entry in
+      ["Apply", "Update"].contains(entry["operation"].string)
+        && entry["fieldsType"].string == "FieldsV1" && entry["fieldsV1"].object != nil
+        && !(entry["apiVersion"].string ?? "").isEmpty
+    }
+    return isValid ? given : old["metadata"]["managedFields"].elements
+  }
+
+  /// Whether two lists of entries say the same, whenever they were written.
+  static func areEqual(_ one: Value, _ other: Value) -> Bool {
+    func timeless(_ list: Value) -> [Value] {
+      list.elements.map { entry in
+        var entry = entry
+        entry["time"] = .null
+        return entry
+      }
+    }
+    return timeless(one) == timeless(other)
   }
 }

@@ -12,6 +12,10 @@ struct WriteOptions: Sendable {
   /// The write goes through everything but the store.
   var isDryRun = false
   var fieldManager = ""
+  /// Whether the client named its manager, instead of leaving it to its user agent.
+  var namesManager = false
+  /// Server-side apply takes what others own; nil where the client says nothing.
+  var force: Bool?
   var fieldValidation = FieldValidation.warn
 
   init() {}
@@ -35,7 +39,9 @@ struct WriteOptions: Sendable {
             FieldPath("fieldValidation"), .string(text), ["", "Ignore", "Strict", "Warn"]))
       }
     }
+    if request.target.value(of: "force") != nil { force = request.target.isTrue("force") }
     fieldManager = request.target.value(of: "fieldManager") ?? ""
+    namesManager = !fieldManager.isEmpty
     if fieldManager.utf8.count > 128 {
       errors.append(.tooLong(FieldPath("fieldManager"), limit: 128))
     }
@@ -51,5 +57,20 @@ struct WriteOptions: Sendable {
       let agent = request.fields["User-Agent"] ?? ""
       fieldManager = String((agent.split(separator: "/").first ?? "unknown").prefix(128))
     }
+  }
+
+  /// - Throws: 422 where a patch that isn't an apply is to be forced.
+  func forbidForce() throws(StatusError) {
+    guard force != nil else { return }
+    throw .invalidOptions(
+      [.forbidden(FieldPath("force"), "may not be specified for non-apply patch")],
+      kind: "PatchOptions")
+  }
+
+  /// - Throws: 422 where an apply doesn't say who applies.
+  func requireManager() throws(StatusError) {
+    guard !namesManager else { return }
+    throw .invalidOptions(
+      [.required(FieldPath("fieldManager"), "is required for apply patch")], kind: "PatchOptions")
   }
 }
