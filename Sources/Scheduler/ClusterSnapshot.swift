@@ -6,21 +6,48 @@ import KubeAPI
 /// confirmed the binding: the next decision must already see the place taken.
 public struct ClusterSnapshot: Sendable {
   public struct Node: Sendable {
-    public var object: NodeView
-    public var allocatable: ResourceAmounts
+    public internal(set) var object: NodeView
     /// The requests of all pods on the node.
-    public var requested = ResourceAmounts()
+    public internal(set) var requested = ResourceAmounts()
     /// Pods by uid.
-    public var pods: [String: PodView] = [:]
+    public internal(set) var pods: [String: PodView] = [:]
+
+    // What every decision asks for, read once.
+    public private(set) var allocatable = ResourceAmounts()
+    /// How many pods there may be; nil without a bound.
+    private(set) var mostPods: Int64?
+    /// The taints that keep pods away, a node's not being ready among them.
+    private(set) var repellents: [Value] = []
+    /// The taints that pods only would rather not go near.
+    private(set) var deterrents: [Value] = []
 
     init(_ object: NodeView) {
       self.object = object
+      read()
+    }
+
+    mutating func update(_ object: NodeView) {
+      self.object = object
+      read()
+    }
+
+    private mutating func read() {
       allocatable = object.allocatable
+      mostPods = object.object["status"]["allocatable"]["pods"].quantity?.value
+      let taints = object.taints
+      deterrents = taints.filter { $0["effect"] == "PreferNoSchedule" }
+      repellents = taints.filter { ["NoSchedule", "NoExecute"].contains($0["effect"].string) }
+      if !object.isReady {
+        // A node that never said it is ready has no taint yet, and is not ready all the same.
+        repellents.append(["key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"])
+      }
     }
   }
 
   /// By name.
   public private(set) var nodes: [String: Node] = [:]
+  /// Their names, sorted.
+  private(set) var names: [String] = []
   /// Labels of namespaces, which rules about neighbours may ask for.
   public internal(set) var namespaceLabels: [String: Value] = [:]
   /// Pods that room was made for, by uid: where they are to go once it is there.
@@ -32,6 +59,25 @@ public struct ClusterSnapshot: Sendable {
 
   public init() {}
 
+  /// A cluster as lists show it.
+  ///
+  /// - Parameter pods: those that are bound count on their nodes; those that room is kept for are noted; finished
+  ///   ones count nowhere.
+  public init(nodes: [Value], pods: [Value], namespaces: [Value]) {
+    for node in nodes { set(node: NodeView(node)) }
+    for namespace in namespaces.map(AnyObjectView.init) {
+      namespaceLabels[namespace.name] = namespace.labels
+    }
+    for pod in pods.map(PodView.init) where !pod.isFinished {
+      let nominee = pod.object["status"]["nominatedNodeName"].string ?? ""
+      if !pod.nodeName.isEmpty {
+        place(pod, on: pod.nodeName)
+      } else if !nominee.isEmpty {
+        nominate(pod, for: nominee)
+      }
+    }
+  }
+
   public mutating func set(node: NodeView) {
     guard var known = nodes[node.name] else {
       var new = Node(node)
@@ -40,14 +86,17 @@ public struct ClusterSnapshot: Sendable {
         new.requested.add(place.pod.requests)
       }
       nodes[node.name] = new
+      names.insert(node.name, at: names.partition(before: node.name))
       return
     }
-    known.object = node
-    known.allocatable = node.allocatable
+    known.update(node)
     nodes[node.name] = known
   }
 
-  public mutating func remove(node name: String) { nodes[name] = nil }
+  public mutating func remove(node name: String) {
+    guard nodes.removeValue(forKey: name) != nil else { return }
+    names.remove(at: names.partition(before: name))
+  }
 
   /// Counts a pod on a node, and no longer where it counted before.
   public mutating func place(_ pod: PodView, on node: String) {
@@ -90,4 +139,17 @@ public struct ClusterSnapshot: Sendable {
 
   /// The node that a pod counts on.
   public func place(of uid: String) -> String? { places[uid]?.node }
+}
+
+extension [String] {
+  /// Where `name` is in a sorted array, or would be. O(log n).
+  fileprivate func partition(before name: String) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = (low + high) / 2
+      if self[middle] < name { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
 }

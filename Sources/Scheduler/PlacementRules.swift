@@ -148,8 +148,8 @@ struct PlacementRules {
 
   // MARK: Judging
 
-  /// The reason against a node; nil if there is none.
-  func objection(_ node: NodeView) -> String? {
+  /// The reason that spreading gives against a node; nil if there is none.
+  func spreadObjection(_ node: NodeView) -> String? {
     for spread in spreads where spread.isRequired {
       guard let value = node.labels[spread.key].string else {
         return "node(s) didn't match pod topology spread constraints (missing required label)"
@@ -159,6 +159,11 @@ struct PlacementRules {
         return "node(s) didn't match pod topology spread constraints"
       }
     }
+    return nil
+  }
+
+  /// The reason that neighbours give against a node; nil if there is none.
+  func neighbourObjection(_ node: NodeView) -> String? {
     if !satisfiesAffinity(node) { return "node(s) didn't match pod affinity rules" }
     if antiAffinity.contains(where: { count($0, node) > 0 }) {
       return "node(s) didn't match pod anti-affinity rules"
@@ -170,6 +175,10 @@ struct PlacementRules {
     }
     return nil
   }
+
+  /// Whether the pod wishes anything about neighbours, or about being spread.
+  var hasNeighbourWishes: Bool { !wishes.isEmpty }
+  var hasSpreadWishes: Bool { spreads.contains { !$0.isRequired } }
 
   private func count(_ term: Term, _ node: NodeView) -> Int64 {
     node.labels[term.key].string.flatMap { term.counts[$0] } ?? 0

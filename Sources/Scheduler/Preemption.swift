@@ -76,8 +76,8 @@ public struct Preemption: Sendable, Equatable {
 
   private static func fits(_ pod: PodView, _ name: String, _ snapshot: ClusterSnapshot) -> Bool {
     guard let node = snapshot.nodes[name] else { return false }
-    return Filters.reasons(
-      against: snapshot.reserving(node, for: pod), for: pod, requests: pod.requests,
+    return Filter.reasons(
+      against: snapshot.reserving(node, for: pod), for: PodDemands(pod),
       rules: PlacementRules(pod, snapshot)
     ).isEmpty
   }

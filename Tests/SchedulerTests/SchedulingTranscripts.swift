@@ -14,6 +14,7 @@ import Testing
 ///   Its labels, priority and rules about neighbours can stand as JSON in its input: `{"labels", "spec"}`.
 /// - `preempt NAME ...` prints which pods would make room, and for that `budget app=web` protects pods.
 /// - `nominate NAME NODE ...` keeps room on a node.
+/// - `explain NAME ...` prints what `martlet explain` prints, and counts the pod nowhere.
 /// - `finish NAME` takes a pod away; `show` prints what each node carries.
 @Suite("Scheduling")
 struct SchedulingTranscripts {
@@ -42,6 +43,14 @@ private struct World {
       return ""
     case "schedule":
       return schedule(PodView(try Self.wholePod(command)))
+    case "explain":
+      let pod = PodView(try Self.wholePod(command))
+      let explanation = Explanation(pod, snapshot, budgets: budgets)
+      let decision = Decision.decide(pod, snapshot)
+      guard explanation.outcome == decision.outcome else {
+        throw GoldenError(message: "the explanation tells of another decision")
+      }
+      return explanation.text
     case "budget":
       let parts = name.split(separator: "=").map(String.init)
       budgets.append([
