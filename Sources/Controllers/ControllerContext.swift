@@ -28,6 +28,8 @@ public final class ControllerContext: Sendable {
   /// Objects of the controller with this uid.
   static let byController = "controller"
   static let byNamespace = "namespace"
+  /// Pods of this namespace that have no controller.
+  static let byOrphanage = "orphanage"
   /// Pods of the node with this name.
   static let byNode = "node"
   /// EndpointSlices of the Service whose key (`namespace/name`) this is.
@@ -74,6 +76,10 @@ public final class ControllerContext: Sendable {
     revisions = informer(.controllerRevisions)
     budgets = informer(.disruptionBudgets)
     configMaps = informer(.configMaps)
+    pods.addIndex(Self.byOrphanage) { pod in
+      let view = AnyObjectView(pod)
+      return view.controller == nil ? [view.namespace] : []
+    }
     pods.addIndex(Self.byNode) { pod in
       let node = PodView(pod).nodeName
       return node.isEmpty ? [] : [node]

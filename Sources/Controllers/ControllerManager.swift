@@ -9,17 +9,20 @@ public struct ControllerManager: Sendable {
   private let election: LeaderElection
   private let log: Logger
 
+  /// The lease by which one of several is chosen.
+  public static let election = LeaderElection.Settings(name: "kube-controller-manager")
+
   /// - Parameters:
   ///   - identity: this process, unlike any other.
   ///   - rootCertificates: what pods are to trust when they call the API server, in PEM.
   public init(
-    client: APIClient, identity: String, rootCertificates: String? = nil, log: Logger
+    client: APIClient, identity: String, election: LeaderElection.Settings = Self.election,
+    rootCertificates: String? = nil, log: Logger
   ) {
     self.client = client
     self.rootCertificates = rootCertificates
     self.log = log
-    election = LeaderElection(
-      name: "kube-controller-manager", identity: identity, client: client, log: log)
+    self.election = LeaderElection(election, identity: identity, client: client, log: log)
   }
 
   /// Runs until the task is cancelled.

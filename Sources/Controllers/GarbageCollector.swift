@@ -64,10 +64,13 @@ struct GarbageCollector: Sendable {
           enqueueOwners(of: object)
           return
         }
-        if case .updated(let old, _) = change,
-          AnyObjectView(old).ownerReferences != object.ownerReferences
-        {
-          enqueueOwners(of: AnyObjectView(old))
+        if case .updated(let old, let new) = change {
+          if old["metadata"]["ownerReferences"] != new["metadata"]["ownerReferences"] {
+            enqueueOwners(of: AnyObjectView(old))
+          } else if !object.isBeingDeleted {
+            // Judged when it came; should an owner go, that one's deletion tells.
+            return
+          }
         }
         if !object.ownerReferences.isEmpty || object.isBeingDeleted {
           queue.add(Reference(type: type, key: ObjectKey(change.object)))

@@ -15,11 +15,17 @@ public struct PodScheduler: Sendable {
 
   static let name = "default-scheduler"
 
+  /// The lease by which one of several is chosen.
+  public static let election = LeaderElection.Settings(name: "kube-scheduler")
+
   /// - Parameter identity: this process, unlike any other.
-  public init(client: APIClient, identity: String, log: Logger) {
+  public init(
+    client: APIClient, identity: String, election: LeaderElection.Settings = Self.election,
+    log: Logger
+  ) {
     self.client = client
     self.log = log
-    election = LeaderElection(name: "kube-scheduler", identity: identity, client: client, log: log)
+    self.election = LeaderElection(election, identity: identity, client: client, log: log)
   }
 
   /// Runs until the task is cancelled.
@@ -37,6 +43,8 @@ final class SchedulingLoop: Sendable {
     var snapshot = ClusterSnapshot()
     /// Pods that fit nowhere when last tried.
     var unschedulable: Set<ObjectKey> = []
+    /// Where the next decision begins to look.
+    var sample: Decision.Sample? = Decision.Sample(start: 0)
   }
 
   private let client: APIClient
@@ -160,7 +168,7 @@ final class SchedulingLoop: Sendable {
     let decision = state.withLock { state -> Decision? in
       // Decided already; the binding is on its way.
       if state.snapshot.place(of: pod.uid) != nil { return nil }
-      let decision = Decision.decide(pod, state.snapshot)
+      let decision = Decision.decide(pod, state.snapshot, sample: &state.sample)
       if case .bind(let node) = decision.outcome { state.snapshot.place(pod, on: node) }
       return decision
     }

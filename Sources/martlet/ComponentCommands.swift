@@ -1,5 +1,6 @@
 import ArgumentParser
 import Controllers
+import EtcdServer
 import KubeClient
 import Logging
 import Scheduler
@@ -20,11 +21,15 @@ struct SchedulerCommand: AsyncParsableCommand {
       """)
 
   @OptionGroup var component: ComponentOptions
+  @OptionGroup var election: ElectionOptions
 
   func run() async throws {
+    let election = try election.settings(PodScheduler.election)
     let (client, log) = try component.connect(as: "scheduler")
     await component.runUntilStopped {
-      await PodScheduler(client: client, identity: ComponentOptions.identity, log: log).run()
+      await PodScheduler(
+        client: client, identity: ComponentOptions.identity, election: election, log: log
+      ).run()
     }
   }
 }
@@ -46,17 +51,70 @@ struct ControllersCommand: AsyncParsableCommand {
       """)
 
   @OptionGroup var component: ComponentOptions
+  @OptionGroup var election: ElectionOptions
 
   func run() async throws {
+    let election = try election.settings(ControllerManager.election)
     let (client, log) = try component.connect(as: "controllers")
     // The authority by which this process trusts the API server is the one that pods get, too.
     let certificates = try? Kubeconfig(path: component.kubeconfig).authorityPEM
     await component.runUntilStopped {
       await ControllerManager(
-        client: client, identity: ComponentOptions.identity,
+        client: client, identity: ComponentOptions.identity, election: election,
         rootCertificates: certificates.map { String(decoding: $0, as: UTF8.self) }, log: log
       ).run()
     }
+  }
+}
+
+/// How one of several replicas is chosen, by the flags of Kubernetes' components.
+struct ElectionOptions: ParsableArguments {
+  @Option(
+    help: "Whether to work only while holding the lease; false for a component that runs once.")
+  var leaderElect = true
+
+  @Option(help: "How long the others wait after they last saw the leader renew.")
+  var leaderElectLeaseDuration = "15s"
+
+  @Option(help: "How long the leader tries to renew before it stops working.")
+  var leaderElectRenewDeadline = "10s"
+
+  @Option(help: "The time between two attempts to take or to renew the lease.")
+  var leaderElectRetryPeriod = "2s"
+
+  @Option(help: "Name of the lease (default: kube-scheduler, kube-controller-manager).")
+  var leaderElectResourceName: String?
+
+  @Option(help: "Namespace of the lease.")
+  var leaderElectResourceNamespace = "kube-system"
+
+  /// - Throws: `UsageFailure` for times that make no sense.
+  func settings(
+    _ standard: LeaderElection.Settings
+  ) throws -> LeaderElection.Settings {
+    func duration(_ text: String, _ flag: String) throws -> Duration {
+      guard let duration = GoDuration.parse(text) else {
+        throw UsageFailure("--\(flag) '\(text)' is no duration such as 15s")
+      }
+      return duration
+    }
+    var settings = standard
+    settings.isEnabled = leaderElect
+    settings.leaseDuration = try duration(leaderElectLeaseDuration, "leader-elect-lease-duration")
+    settings.renewDeadline = try duration(leaderElectRenewDeadline, "leader-elect-renew-deadline")
+    settings.retryPeriod = try duration(leaderElectRetryPeriod, "leader-elect-retry-period")
+    settings.name = leaderElectResourceName ?? standard.name
+    settings.namespace = leaderElectResourceNamespace
+    if leaderElect, let problem = settings.problem {
+      throw UsageFailure("the flags --leader-elect-*: \(problem)")
+    }
+    return settings
+  }
+
+  /// Kubernetes' boolean flags stand alone or with a value behind `=`; the parser wants a value.
+  static func normalise(_ arguments: [String]) -> [String] {
+    guard ["scheduler", "controllers"].contains(arguments.first) else { return arguments }
+    return arguments.map { $0 == "--leader-elect" ? "--leader-elect=true" : $0 }
   }
 }
 

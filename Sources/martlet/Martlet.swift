@@ -23,7 +23,7 @@ struct Martlet: AsyncParsableCommand {
     subcommands: [
       UpCommand.self, StoreCommand.self, UtilCommand.self, APIServerCommand.self,
       SchedulerCommand.self, ControllersCommand.self, NodeCommand.self, ProxyCommand.self,
-      ImageCommand.self, ShimCommand.self, NodeSpaceCommand.self,
+      ExplainCommand.self, ImageCommand.self, ShimCommand.self, NodeSpaceCommand.self,
     ])
 }
 
@@ -40,7 +40,8 @@ enum EntryPoint {
       _ = clinux_set_parent_death_signal(SIGTERM)
     }
     do {
-      let arguments = try StoreFlags.normalise(Array(CommandLine.arguments.dropFirst()))
+      let arguments = ElectionOptions.normalise(
+        try StoreFlags.normalise(Array(CommandLine.arguments.dropFirst())))
       var command = try Martlet.parseAsRoot(arguments)
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()

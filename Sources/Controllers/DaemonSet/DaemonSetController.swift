@@ -12,21 +12,8 @@ struct DaemonSetController: Sendable {
       try await Self.reconcile(key, context, queue, expectations)
     }
     context.daemonSets.addHandler { queue.add(ObjectKey($0.object)) }
-    context.pods.addHandler { change in
-      let pod = AnyObjectView(change.object)
-      if let owner = pod.controller {
-        guard owner.kind == "DaemonSet" else { return }
-        queue.add(ObjectKey(namespace: pod.namespace, name: owner.name))
-      } else {
-        for set in context.daemonSets.list(index: ControllerContext.byNamespace, pod.namespace)
-        where Self.selector(of: set).matches(pod.labels) { queue.add(ObjectKey(set)) }
-      }
-    }
-    context.revisions.addHandler { change in
-      let revision = AnyObjectView(change.object)
-      guard let owner = revision.controller, owner.kind == "DaemonSet" else { return }
-      queue.add(ObjectKey(namespace: revision.namespace, name: owner.name))
-    }
+    context.follow(context.pods, for: context.daemonSets, selector: Self.selector) { queue.add($0) }
+    context.follow(context.revisions, for: context.daemonSets) { queue.add($0) }
     context.nodes.addHandler { change in
       if case .updated(let old, let new) = change, !Self.isRelevant(old, new) { return }
       for set in context.daemonSets.list() { queue.add(ObjectKey(set)) }
@@ -35,7 +22,7 @@ struct DaemonSetController: Sendable {
 
   func run() async { await reconciler.run() }
 
-  static func selector(of set: Value) -> LabelSelector {
+  @Sendable static func selector(of set: Value) -> LabelSelector {
     (try? LabelSelector(object: set["spec"]["selector"])) ?? .nothing
   }
 

@@ -13,21 +13,9 @@ struct DeploymentController: Sendable {
       try await Self.reconcile(key, context, queue)
     }
     context.deployments.addHandler { queue.add(ObjectKey($0.object)) }
-    context.replicaSets.addHandler { change in
-      let set = AnyObjectView(change.object)
-      if let owner = set.controller {
-        if owner.kind == "Deployment" {
-          queue.add(ObjectKey(namespace: set.namespace, name: owner.name))
-        }
-        return
-      }
-      // An orphan may have found its parent.
-      for deployment in context.deployments.list(
-        index: ControllerContext.byNamespace, set.namespace)
-      where DeploymentView(deployment).selector.matches(set.labels) {
-        queue.add(ObjectKey(deployment))
-      }
-    }
+    context.follow(
+      context.replicaSets, for: context.deployments, selector: { DeploymentView($0).selector }
+    ) { queue.add($0) }
     // Recreate waits for the last old pod to be gone, of which no ReplicaSet's status tells.
     context.pods.addHandler { change in
       guard case .deleted(let pod) = change, let owner = AnyObjectView(pod).controller,

@@ -2,44 +2,42 @@ import KubeAPI
 import KubeClient
 
 /// Carries out `ReplicaSetPlan`s.
+///
+/// A ReplicaSet of thousands of pods that all change at once would be looked at thousands of times, each time at
+/// all of them. So what its pods tell is gathered: for some time after each look, and for the longer the more there
+/// was to look at (`Pace`).
 struct ReplicaSetController: Sendable {
   private let reconciler: Reconciler<ObjectKey>
 
   init(_ context: ControllerContext) {
     let queue = WorkQueue<ObjectKey>()
     let expectations = Expectations()
+    let pace = Pace()
     reconciler = Reconciler(name: "replicaset", queue: queue, workers: 8, log: context.log) { key in
-      try await Self.reconcile(key, context, queue, expectations)
+      try await Self.reconcile(key, context, queue, expectations, pace)
     }
     context.replicaSets.addHandler { queue.add(ObjectKey($0.object)) }
-    context.pods.addHandler { change in
-      let pod = PodView(change.object)
-      if let owner = pod.controller {
-        if owner.kind == "ReplicaSet" {
-          queue.add(ObjectKey(namespace: pod.namespace, name: owner.name))
-        }
-      } else {
-        // An orphan may have found its parent.
-        for set in context.replicaSets.list(index: ControllerContext.byNamespace, pod.namespace)
-        where ReplicaSetView(set).selector.matches(pod.labels) {
-          queue.add(ObjectKey(set))
-        }
-      }
-    }
+    context.follow(
+      context.pods, for: context.replicaSets, selector: { ReplicaSetView($0).selector }
+    ) { queue.add($0, after: pace.pause(of: $0)) }
   }
 
   func run() async { await reconciler.run() }
 
   private static func reconcile(
     _ key: ObjectKey, _ context: ControllerContext, _ queue: WorkQueue<ObjectKey>,
-    _ expectations: Expectations
+    _ expectations: Expectations, _ pace: Pace
   ) async throws {
-    guard let object = context.replicaSets.get(key) else { return expectations.forget(key) }
+    guard let object = context.replicaSets.get(key) else {
+      pace.forget(key)
+      return expectations.forget(key)
+    }
     let set = ReplicaSetView(object)
-    let orphans = context.pods.list(index: ControllerContext.byNamespace, key.namespace)
-      .filter { AnyObjectView($0).controller == nil }
-    let own = context.pods.list(index: ControllerContext.byController, set.uid)
-    var plan = ReplicaSetPlan.decide(set, pods: (own + orphans).map(PodView.init), now: .now)
+    var plan = pace.measure(key) {
+      let orphans = context.pods.list(index: ControllerContext.byOrphanage, key.namespace)
+      let own = context.pods.unordered(index: ControllerContext.byController, set.uid)
+      return ReplicaSetPlan.decide(set, pods: (own + orphans).map(PodView.init), now: .now)
+    }
     let mayAct = PodCreation.isSettled(key, context, expectations)
     if !mayAct { queue.add(key, after: Expectations.patience) }
     var failure: (any Error)?

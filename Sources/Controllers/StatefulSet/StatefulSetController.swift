@@ -12,23 +12,10 @@ struct StatefulSetController: Sendable {
       try await Self.reconcile($0, context, queue, expectations)
     }
     context.statefulSets.addHandler { queue.add(ObjectKey($0.object)) }
-    context.pods.addHandler { change in
-      let pod = AnyObjectView(change.object)
-      if let owner = pod.controller {
-        guard owner.kind == "StatefulSet" else { return }
-        queue.add(ObjectKey(namespace: pod.namespace, name: owner.name))
-      } else {
-        for set in context.statefulSets.list(index: ControllerContext.byNamespace, pod.namespace)
-        where DaemonSetController.selector(of: set).matches(pod.labels) {
-          queue.add(ObjectKey(set))
-        }
-      }
-    }
-    context.revisions.addHandler { change in
-      let revision = AnyObjectView(change.object)
-      guard let owner = revision.controller, owner.kind == "StatefulSet" else { return }
-      queue.add(ObjectKey(namespace: revision.namespace, name: owner.name))
-    }
+    context.follow(
+      context.pods, for: context.statefulSets, selector: DaemonSetController.selector
+    ) { queue.add($0) }
+    context.follow(context.revisions, for: context.statefulSets) { queue.add($0) }
   }
 
   func run() async { await reconciler.run() }

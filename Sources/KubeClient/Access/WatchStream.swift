@@ -20,6 +20,8 @@ public struct WatchStream: AsyncSequence, Sendable {
   public struct AsyncIterator: AsyncIteratorProtocol {
     var pieces: ResponseBody.AsyncIterator
     private var buffer: [UInt8] = []
+    /// Where the line begins that comes next, and how far its end was looked for.
+    private var start = 0
     private var searched = 0
 
     init(_ body: ResponseBody) { pieces = body.makeAsyncIterator() }
@@ -28,13 +30,19 @@ public struct WatchStream: AsyncSequence, Sendable {
     public mutating func next() async throws -> WatchEvent? {
       while true {
         if let newline = buffer[searched...].firstIndex(of: UInt8(ascii: "\n")) {
-          let line = Array(buffer[..<newline])
-          buffer.removeFirst(newline + 1)
-          searched = 0
+          let line = start..<newline
+          start = newline + 1
+          searched = start
           if line.isEmpty { continue }
-          if let event = try Self.event(Value(json: line)) { return event }
+          let value = try buffer.withUnsafeBytes {
+            try Value(json: UnsafeRawBufferPointer(rebasing: $0[line]))
+          }
+          if let event = try Self.event(value) { return event }
           continue
         }
+        // What was read goes at once, not line by line: a burst of events is a long buffer.
+        buffer.removeFirst(start)
+        start = 0
         searched = buffer.count
         guard buffer.count <= APIClient.Limits.watchLineBytes else {
           throw HTTPClientError(.tooLarge, "a watch event is too long")

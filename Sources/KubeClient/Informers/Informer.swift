@@ -134,6 +134,13 @@ public final class Informer: Sendable {
     }
   }
 
+  /// As `list`, in no order: O(n).
+  public func unordered(index: String, _ value: String) -> [Value] {
+    state.withLock { state in
+      (state.indexes[index]?.keys[value] ?? []).compactMap { state.objects[$0] }
+    }
+  }
+
   // MARK: Running
 
   /// Keeps the cache current until the task is cancelled.

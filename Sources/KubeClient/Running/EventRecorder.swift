@@ -5,35 +5,19 @@ import Synchronization
 
 /// Writes Events, the lines that `kubectl describe` shows, without making the caller wait.
 ///
-/// The same thing said again about the same object raises the first event's count instead of making
-/// another. An event that can't be written is dropped: it is advice, never state.
+/// What is said too often is told in fewer words (`EventCorrelator`). An event that can't be written is dropped: it
+/// is advice, never state.
 public final class EventRecorder: Sendable {
   public enum Kind: String, Sendable {
     case normal = "Normal"
     case warning = "Warning"
   }
 
-  private struct Subject: Hashable {
-    var uid: String
-    var field: String
-    var kind: String
-    var reason: String
-    var message: String
-  }
-
-  private struct Written {
-    var name: String
-    var count: Int
-  }
-
-  /// Events remembered for counting; the oldest half goes when there are more.
-  private static let remembered = 4096
-
   private let client: APIClient
   private let component: @Sendable (Value) -> String
   private let host: String
   private let log: Logger
-  private let written = Mutex<(events: [Subject: Written], order: [Subject])>(([:], []))
+  private let correlator = Mutex(EventCorrelator())
   private let pending: AsyncStream<@Sendable () async -> Void>.Continuation
 
   public convenience init(
@@ -76,22 +60,30 @@ public final class EventRecorder: Sendable {
     _ now: Timestamp
   ) async {
     let key = ObjectKey(object)
-    let subject = Subject(
-      uid: object["metadata"]["uid"].string ?? "\(key)", field: field, kind: kind.rawValue,
-      reason: reason, message: message)
+    let component = component(object)
+    let subject = EventCorrelator.Subject(
+      component: component, uid: object["metadata"]["uid"].string ?? "\(key)", field: field,
+      kind: kind.rawValue, reason: reason, message: message)
     let namespace = key.namespace.isEmpty ? "default" : key.namespace
-    do {
-      if let known = written.withLock({ $0.events[subject] }) {
+    let (outcome, told) = correlator.withLock { $0.judge(subject, now: .now) }
+    var text = message
+    switch outcome {
+    case .drop: return
+    case .create(let message): text = message
+    case .raise(let name, let count, let message):
+      text = message
+      do {
         try await client.patch(
-          .events, namespace: namespace, name: known.name, .merge,
-          ["count": Value(known.count + 1), "lastTimestamp": Value(now)])
-        written.withLock { $0.events[subject]?.count += 1 }
-        return
+          .events, namespace: namespace, name: name, .merge,
+          [
+            "count": Value(count), "lastTimestamp": Value(now), "message": Value(message),
+          ])
+        return correlator.withLock { $0.note(told, name: name, count: count) }
+      } catch let error as StatusError where error.code == 404 {
+        // It has outlived its hour: tell it anew.
+      } catch {
+        return log.debug("an event was lost", metadata: ["error": "\(error)"])
       }
-    } catch let error as StatusError where error.code == 404 {
-      // It has outlived its hour: tell it anew.
-    } catch {
-      return log.debug("an event was lost", metadata: ["error": "\(error)"])
     }
     let suffix = String(UInt64.random(in: 0...UInt64.max), radix: 16)
     let name = "\(key.name.prefix(200)).\(suffix)"
@@ -104,27 +96,19 @@ public final class EventRecorder: Sendable {
       involved.set("resourceVersion", to: Value(version))
     }
     if !field.isEmpty { involved.set("fieldPath", to: Value(field)) }
-    let component = component(object)
     var source: Value = ["component": Value(component)]
     if !host.isEmpty { source.set("host", to: Value(host)) }
     let event: Value = [
       "kind": "Event", "apiVersion": "v1",
       "metadata": ["name": Value(name), "namespace": Value(namespace)],
-      "involvedObject": involved, "reason": Value(reason), "message": Value(message),
+      "involvedObject": involved, "reason": Value(reason), "message": Value(text),
       "type": Value(kind.rawValue), "source": source, "count": 1, "firstTimestamp": Value(now),
       "lastTimestamp": Value(now), "reportingComponent": Value(component),
       "reportingInstance": Value(host),
     ]
     do {
       try await client.create(.events, namespace: namespace, event)
-      written.withLock { written in
-        written.events[subject] = Written(name: name, count: 1)
-        written.order.append(subject)
-        if written.order.count > Self.remembered {
-          for old in written.order.prefix(Self.remembered / 2) { written.events[old] = nil }
-          written.order.removeFirst(Self.remembered / 2)
-        }
-      }
+      correlator.withLock { $0.note(told, name: name, count: 1) }
     } catch {
       log.debug("an event was lost", metadata: ["error": "\(error)"])
     }

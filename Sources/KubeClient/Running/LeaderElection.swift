@@ -7,19 +7,46 @@ import Logging
 /// since they last saw it change, so clocks need not agree. A holder that can't renew in time stops before
 /// anybody else starts. Source: Kubernetes, "Leases", and the defaults of its components.
 public struct LeaderElection: Sendable {
-  public var namespace = "kube-system"
-  public var name: String
-  /// Who this replica is: unlike any other, this process's earlier lives included.
-  public var identity: String
-  public var leaseDuration = Duration.seconds(15)
-  public var renewDeadline = Duration.seconds(10)
-  public var retryPeriod = Duration.seconds(2)
+  /// The lease and its times; the defaults are those of Kubernetes' components.
+  public struct Settings: Sendable, Equatable {
+    /// False: no lease; the work begins at once. For components that surely run once.
+    public var isEnabled = true
+    public var namespace = "kube-system"
+    public var name: String
+    /// How long the others wait after they last saw the holder renew.
+    public var leaseDuration = Duration.seconds(15)
+    /// How long the holder tries to renew before it stops its work.
+    public var renewDeadline = Duration.seconds(10)
+    /// Between two attempts to take or renew the lease.
+    public var retryPeriod = Duration.seconds(2)
 
+    public init(name: String) { self.name = name }
+
+    /// What is wrong with the times, in Kubernetes' words; nil if nothing is.
+    public var problem: String? {
+      if leaseDuration <= renewDeadline {
+        return "leaseDuration must be greater than renewDeadline"
+      }
+      if retryPeriod <= .zero { return "retryPeriod must be greater than zero" }
+      // The pause may be stretched by this, where Kubernetes' is.
+      if renewDeadline <= retryPeriod * 1.2 {
+        return "renewDeadline must be greater than retryPeriod*JitterFactor"
+      }
+      return nil
+    }
+  }
+
+  private let settings: Settings
+  /// Who this replica is: unlike any other, this process's earlier lives included.
+  private let identity: String
   private let client: APIClient
   private let log: Logger
 
-  public init(name: String, identity: String, client: APIClient, log: Logger) {
-    self.name = name
+  private var name: String { settings.name }
+  private var namespace: String { settings.namespace }
+
+  public init(_ settings: Settings, identity: String, client: APIClient, log: Logger) {
+    self.settings = settings
     self.identity = identity
     self.client = client
     self.log = log
@@ -30,11 +57,15 @@ public struct LeaderElection: Sendable {
   /// Returns when `work` has ended; the caller may run again. On cancellation the lease is given up, so that
   /// the next replica needn't wait for its end.
   public func run(_ work: @escaping @Sendable () async -> Void) async {
+    guard settings.isEnabled else { return await work() }
     let clock = ContinuousClock()
     var seen: (version: String, at: ContinuousClock.Instant)?
+    // A server that is about to start is asked more often at first.
+    var backoff = Backoff(first: .milliseconds(50), last: settings.retryPeriod)
     while !Task.isCancelled {
-      if await acquire(&seen, clock) == .held { break }
-      try? await Task.sleep(for: retryPeriod)
+      let outcome = await acquire(&seen, clock)
+      if outcome == .held { break }
+      try? await Task.sleep(for: outcome == .failed ? backoff.next() : settings.retryPeriod)
     }
     if Task.isCancelled { return }
     log.info("leading", metadata: ["lease": "\(name)", "identity": "\(identity)"])
@@ -52,10 +83,10 @@ public struct LeaderElection: Sendable {
   private func keepRenewing(_ clock: ContinuousClock) async {
     var renewed = clock.now
     while !Task.isCancelled {
-      try? await Task.sleep(for: retryPeriod)
+      try? await Task.sleep(for: settings.retryPeriod)
       let asked = clock.now
       // A server that doesn't answer must not keep this replica working past its deadline.
-      let outcome = await within(renewDeadline - (asked - renewed)) {
+      let outcome = await within(settings.renewDeadline - (asked - renewed)) {
         var ignored: (version: String, at: ContinuousClock.Instant)?
         return await acquire(&ignored, clock)
       }
@@ -65,7 +96,7 @@ public struct LeaderElection: Sendable {
         log.error("leadership lost: another took the lease", metadata: ["lease": "\(name)"])
         return
       case .failed, nil:
-        guard clock.now - renewed >= renewDeadline else { continue }
+        guard clock.now - renewed >= settings.renewDeadline else { continue }
         log.error("leadership lost: the lease could not be renewed", metadata: ["lease": "\(name)"])
         return
       }
@@ -105,7 +136,7 @@ public struct LeaderElection: Sendable {
       if holder != identity && !holder.isEmpty {
         let version = lease["metadata"]["resourceVersion"].string ?? ""
         if seen?.version != version { seen = (version, clock.now) }
-        guard clock.now - seen!.at > leaseDuration else { return .taken }
+        guard clock.now - seen!.at > settings.leaseDuration else { return .taken }
       }
       var spec = lease["spec"]
       if holder != identity {
@@ -113,7 +144,7 @@ public struct LeaderElection: Sendable {
         spec.set("leaseTransitions", to: Value((spec["leaseTransitions"].int ?? 0) + 1))
       }
       spec.set("holderIdentity", to: Value(identity))
-      spec.set("leaseDurationSeconds", to: Value(leaseDuration.components.seconds))
+      spec.set("leaseDurationSeconds", to: Value(settings.leaseDuration.components.seconds))
       spec.set("renewTime", to: Value(Timestamp.now.microDescription))
       lease.set("spec", to: spec)
       try await client.update(.leases, lease)
@@ -130,7 +161,8 @@ public struct LeaderElection: Sendable {
       "metadata": ["name": Value(name), "namespace": Value(namespace)],
       "spec": [
         "holderIdentity": Value(identity),
-        "leaseDurationSeconds": Value(leaseDuration.components.seconds), "acquireTime": now,
+        "leaseDurationSeconds": Value(settings.leaseDuration.components.seconds),
+        "acquireTime": now,
         "renewTime": now, "leaseTransitions": 0,
       ],
     ]
