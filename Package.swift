@@ -80,9 +80,9 @@ let package = Package(
       name: "HTTP2", dependencies: ["Primitives", nioCore, nioPosix, nioSSL], swiftSettings: fast),
     .target(
       name: "HTTP1Client",
-      dependencies: [nioCore, nioPosix, nioHTTP1, nioSSL], swiftSettings: strict),
+      dependencies: [nioCore, nioPosix, nioHTTP1, nioSSL], swiftSettings: fast),
     .target(name: "EtcdProto", dependencies: [protobuf], exclude: ["Protos"]),
-    .target(name: "KubeAPI", dependencies: ["Primitives"], swiftSettings: strict),
+    .target(name: "KubeAPI", dependencies: ["Primitives"], swiftSettings: fast),
 
     // MARK: L4
     .target(
@@ -97,13 +97,13 @@ let package = Package(
       dependencies: [
         "Primitives", "HTTP2", nioCore, nioPosix, nioHTTP1, nioWebSocket, nioTLS, nioSSL, logging,
       ],
-      swiftSettings: strict),
+      swiftSettings: fast),
     .target(
       name: "KubeClient",
       dependencies: [
         "Primitives", "KubeAPI", "HTTP1Client", nioCore, nioPosix, nioSSL, logging, yams,
       ],
-      swiftSettings: strict),
+      swiftSettings: fast),
 
     // MARK: L5, the store's shell and the orchestrator
     .target(
@@ -128,13 +128,13 @@ let package = Package(
         "Primitives", "KubeAPI", "EtcdClient", "EtcdProto", "HTTPServer", "HTTP2", certificates,
         asn1, crypto, yams, nioCore, nioPosix, nioHTTP1, nioSSL, nioTLS, logging,
       ],
-      swiftSettings: strict),
+      swiftSettings: fast),
     .target(
       name: "Scheduler", dependencies: ["Primitives", "KubeAPI", "KubeClient", logging],
-      swiftSettings: strict),
+      swiftSettings: fast),
     .target(
       name: "Controllers", dependencies: ["Primitives", "KubeAPI", "KubeClient", logging],
-      swiftSettings: strict),
+      swiftSettings: fast),
     .target(
       name: "ServiceProxy", dependencies: ["KubeAPI", "KubeClient", "CLinux", logging],
       swiftSettings: strict),
@@ -166,7 +166,8 @@ let package = Package(
     .executableTarget(
       name: "martlet-bench",
       dependencies: [
-        "Primitives", "EtcdWire", "HTTP2", nioCore, nioPosix, nioSSL, arguments, histogram,
+        "Primitives", "EtcdWire", "HTTP2", "KubeAPI", "KubeClient", nioCore, nioPosix, nioSSL,
+        arguments, histogram, logging,
       ],
       path: "Benchmarks/LoadGenerator", swiftSettings: fast),
     .target(name: "CCounting", path: "Benchmarks/CCounting"),

@@ -14,12 +14,12 @@ import ArgumentParser
 /// - *It must not believe.* `--record` notes what was acknowledged; `verify` reads it back later, after
 ///   servers were killed for instance.
 @main
-struct MartletBench: ParsableCommand {
+struct MartletBench: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "martlet-bench", abstract: "Loads an etcd, and measures.",
     subcommands: [
       Put.self, Get.self, Mixed.self, Txn.self, Scan.self, KeepAlive.self, Attach.self, Watch.self,
-      Verify.self, Noop.self, Hold.self, Probe.self,
+      Verify.self, Noop.self, Hold.self, Probe.self, Cluster.self,
     ])
 }
 
