@@ -73,11 +73,11 @@ public final class EtcdListener: Sendable {
       .serverChannelOption(.backlog, value: 1_024)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-      // One turn of the loop should take all that a burst of requests left in the socket.
+      // One turn of the loop should take all that a burst of requests left in the socket; a channel keeps
+      // its buffer, so those that are idle should have small ones.
       .childChannelOption(
         .recvAllocator,
-        value: AdaptiveRecvByteBufferAllocator(
-          minimum: 2_048, initial: 16_384, maximum: 262_144)
+        value: AdaptiveRecvByteBufferAllocator(minimum: 1_024, initial: 2_048, maximum: 262_144)
       )
       .childChannelOption(
         .writeBufferWaterMark, value: .init(low: 256 << 10, high: 1 << 20)

@@ -204,15 +204,19 @@ import Testing
     #expect(decoder.table.count == 1)
   }
 
-  @Test("The dynamic table evicts the oldest and never loses a living byte")
-  func dynamicTable() {
-    var table = HPACKTable(capacity: 256)
+  @Test(
+    "The dynamic table grows with what is in it, evicts the oldest and never loses a living byte",
+    arguments: [100, 256, 1_000, 4_096])
+  func dynamicTable(capacity: Int) {
+    var table = HPACKTable(capacity: capacity)
     var model: [(String, String)] = []
     var random = RandomSource(seed: 3)
-    for step in 0..<20_000 {
-      if random.oneIn(200) { table.resize(to: Int(random.below(300))) }
+    for step in 0..<5_000 {
+      if random.oneIn(200) { table.resize(to: Int(random.below(UInt64(capacity) + 50))) }
       let name = "n\(step)"
-      let value = String(repeating: "x", count: Int(random.below(120)))
+      // Mostly short ones, so that there are many.
+      let value = String(
+        repeating: "x", count: Int(random.below(random.oneIn(4) ? UInt64(capacity) / 2 : 8)))
       Array(name.utf8).withUnsafeBytes { name in
         Array(value.utf8).withUnsafeBytes { table.insert(name: name, value: $0, known: .other) }
       }

@@ -8,7 +8,8 @@ public final class ByteSink {
   /// Bytes written so far.
   public private(set) var count = 0
 
-  init(capacity: Int = 16_384) {
+  /// Starts small: a connection may do nothing for its whole life, and there may be thousands of them.
+  init(capacity: Int = 256) {
     self.capacity = capacity
     base = .allocate(byteCount: capacity, alignment: 16)
   }

@@ -8,21 +8,22 @@ struct HPACKDecoder {
   private struct Cached {
     var compressed: [UInt8] = []
     var version: UInt64 = 0
-    var block = HeaderBlock()
+    /// Nil in a slot that was never used.
+    var block: HeaderBlock?
   }
 
   private static let cacheSlots = 8
   private static let largestCachedBlock = 256
 
   private(set) var table: HPACKTable
-  private var cache: [Cached]
+  // Made on first use: idle connections should cost little.
+  private var cache: [Cached] = []
   private var scratch = HeaderBlock()
   private let maxListSize: Int
   private let maxFields: Int
 
   init(tableSize: Int, maxListSize: Int, maxFields: Int) {
     table = HPACKTable(capacity: tableSize)
-    cache = (0..<Self.cacheSlots).map { _ in Cached() }
     self.maxListSize = maxListSize
     self.maxFields = maxFields
   }
@@ -30,12 +31,14 @@ struct HPACKDecoder {
   /// The block's meaning, good until the next call. Throws COMPRESSION_ERROR, after which the table is
   /// no longer that of the peer and the connection must end.
   mutating func decode(_ compressed: UnsafeRawBufferPointer) throws(HTTP2Error) -> HeaderBlock {
+    if cache.isEmpty { cache = Array(repeating: Cached(), count: Self.cacheSlots) }
     let slot = Self.slot(of: compressed)
     if cache[slot].version == table.version, cache[slot].compressed.count == compressed.count,
       compressed.count > 0,
-      cache[slot].compressed.withUnsafeBytes({ equalBytes($0, compressed) })
+      cache[slot].compressed.withUnsafeBytes({ equalBytes($0, compressed) }),
+      let block = cache[slot].block
     {
-      return cache[slot].block
+      return block
     }
     let version = table.version
     scratch.reset()
@@ -46,8 +49,10 @@ struct HPACKDecoder {
     cache[slot].compressed.removeAll(keepingCapacity: true)
     cache[slot].compressed.append(contentsOf: compressed)
     cache[slot].version = version
-    swap(&cache[slot].block, &scratch)
-    return cache[slot].block
+    let block = scratch
+    scratch = cache[slot].block ?? HeaderBlock()
+    cache[slot].block = block
+    return block
   }
 
   /// The last bytes differ most between blocks: they hold what isn't in the tables.

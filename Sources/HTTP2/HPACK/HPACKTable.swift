@@ -1,15 +1,20 @@
 /// The dynamic table of one direction: the fields sent last, newest first.
 ///
-/// Entries are in a ring. Their bytes lie one after the other in a buffer twice as large as the table
+/// Entries are in a ring. Their bytes lie one after the other in a buffer up to twice as large as the table
 /// may be: when its end is reached, the living bytes, at most half of it, move to the front. So every
 /// entry is contiguous, nothing is allocated per entry, and each byte moves at most once per refill.
+/// Both grow with what is in them: most connections use a few entries, and there may be thousands of them.
 /// Source: RFC 7541, sections 2.3.2 and 4.
 struct HPACKTable {
   struct Entry {
-    var start = 0
-    var nameCount = 0
-    var valueCount = 0
+    // A table is at most some kilobytes large.
+    fileprivate var startOffset: UInt32 = 0
+    fileprivate var nameLength: UInt32 = 0
+    fileprivate var valueLength: UInt32 = 0
     var name = HeaderName.other
+    var start: Int { Int(startOffset) }
+    var nameCount: Int { Int(nameLength) }
+    var valueCount: Int { Int(valueLength) }
     var size: Int { nameCount + valueCount + HPACKTable.entryOverhead }
   }
 
@@ -33,11 +38,13 @@ struct HPACKTable {
   init(capacity: Int) {
     self.capacity = capacity
     maxSize = capacity
-    var slots = 1
-    while slots < capacity / Self.entryOverhead + 1 { slots *= 2 }
-    ring = Array(repeating: Entry(), count: slots)
-    bytes = Array(repeating: 0, count: max(capacity * 2, 64))
+    ring = Array(repeating: Entry(), count: Self.firstSlots)
+    bytes = Array(repeating: 0, count: Self.firstBytes)
   }
+
+  /// Powers of two.
+  private static let firstSlots = 8
+  private static let firstBytes = 256
 
   /// The entry `index` places from the newest; nil beyond the oldest.
   @inline(__always)
@@ -70,7 +77,8 @@ struct HPACKTable {
     }
     evict(to: maxSize - needed)
     let length = name.count + value.count
-    if end + length > bytes.count { compact() }
+    if count == ring.count { growRing() }
+    if end + length > bytes.count { makeRoom(for: length) }
     let start = end
     bytes.withUnsafeMutableBytes { all in
       if let source = name.baseAddress {
@@ -82,7 +90,9 @@ struct HPACKTable {
     }
     end += length
     ring[head] = Entry(
-      start: start, nameCount: name.count, valueCount: value.count, name: known)
+      startOffset: UInt32(truncatingIfNeeded: start),
+      nameLength: UInt32(truncatingIfNeeded: name.count),
+      valueLength: UInt32(truncatingIfNeeded: value.count), name: known)
     head = (head + 1) & (ring.count - 1)
     count += 1
     size += needed
@@ -104,6 +114,23 @@ struct HPACKTable {
     if count == 0 { end = 0 }
   }
 
+  /// Doubles the ring, which is full.
+  private mutating func growRing() {
+    // The oldest stands where the next one would go.
+    ring = Array(ring[head...]) + ring[..<head] + Array(repeating: Entry(), count: ring.count)
+    head = count
+  }
+
+  private mutating func makeRoom(for length: Int) {
+    // Living bytes are at most `capacity`, so a buffer of twice that always has room once compacted.
+    if bytes.count < capacity * 2 {
+      var larger = bytes.count
+      while larger < end + length { larger *= 2 }
+      bytes += Array(repeating: 0, count: min(larger, capacity * 2) - bytes.count)
+    }
+    if end + length > bytes.count { compact() }
+  }
+
   private mutating func compact() {
     let mask = ring.count - 1
     var target = 0
@@ -113,7 +140,7 @@ struct HPACKTable {
         let length = ring[slot].nameCount + ring[slot].valueCount
         (all.baseAddress! + target).copyMemory(
           from: all.baseAddress! + ring[slot].start, byteCount: length)
-        ring[slot].start = target
+        ring[slot].startOffset = UInt32(truncatingIfNeeded: target)
         target += length
       }
     }

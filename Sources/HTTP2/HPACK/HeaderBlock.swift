@@ -43,9 +43,10 @@ public final class HeaderBlock {
   var fault: StaticString?
 
   init() {
-    capacity = 1_024
+    // A gRPC request's head.
+    capacity = 256
     storage = .allocate(byteCount: capacity, alignment: 1)
-    fields.reserveCapacity(16)
+    fields.reserveCapacity(8)
   }
 
   deinit { storage.deallocate() }
