@@ -26,6 +26,8 @@ public final class EtcdListener: Sendable {
   private let channels: Mutex<Channels>
   private let logger: Logger
   private let passwords = PasswordWorker()
+  private let connectionLog: ConnectionLog
+  private let held = HeldBytes(bound: EtcdServerLimits.heldBytes)
 
   private struct Channels {
     var listeners: [any Channel] = []
@@ -42,6 +44,7 @@ public final class EtcdListener: Sendable {
     self.settings = settings
     self.group = group
     self.logger = logger
+    connectionLog = ConnectionLog(logger)
     channels = Mutex(Channels())
     var loops: [ObjectIdentifier: NIOLoopBound<ServerLoop>] = [:]
     let passwords = passwords
@@ -154,7 +157,12 @@ public final class EtcdListener: Sendable {
     // Whoever connects and says nothing would otherwise hold a descriptor for good.
     let timeout = channel.eventLoop.scheduleTask(
       in: .nanoseconds(Int64(EtcdServerLimits.firstBytesTimeout.wholeNanoseconds))
-    ) { channel.close(promise: nil) }
+    ) {
+      self.connectionLog.ended(
+        channel.remoteAddress,
+        "it finished no greeting (TLS, HTTP/2 or HTTP/1.1) within \(EtcdServerLimits.firstBytesTimeout)")
+      channel.close(promise: nil)
+    }
     channel.closeFuture.whenComplete { _ in timeout.cancel() }
     let detector = PrefaceDetector { channel, detected in
       timeout.cancel()
@@ -179,12 +187,16 @@ public final class EtcdListener: Sendable {
     let connection = GRPCServerConnection(
       router: EtcdMethod.router, delegate: loop,
       maxMessageSize: settings.maxRequestBytes + EtcdServerLimits.messageOverheadBytes)
+    let peer = channel.remoteAddress
+    connection.onFailure = { [connectionLog] in connectionLog.ended(peer, "\($0)") }
     let identity = try? channel.pipeline.syncOperations.handler(type: ConnectionIdentity.self)
     // No user has a longer name, and commands could not carry it.
     if let name = identity?.commonName, name.utf8.count <= Limits.maximumUserNameBytes {
       connection.peerName = Array(name.utf8)
     }
-    try channel.pipeline.syncOperations.addHandler(connection.makeHandler(limits: limits))
+    let handler = connection.makeHandler(limits: limits)
+    handler.held = held
+    try channel.pipeline.syncOperations.addHandler(handler)
   }
 
   private func installEndpoints(_ channel: any Channel, isForMetrics: Bool) throws {

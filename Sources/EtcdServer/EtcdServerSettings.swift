@@ -65,6 +65,10 @@ enum EtcdServerLimits {
   static let loginAttempts = 3
   /// Messages of a watch stream that wait for the member to learn of the stream's login.
   static let heldMessages = 1_000
+  /// Bytes held for all clients together, of answers that they don't read and requests that they don't finish:
+  /// beyond, the connections that hold most of them end. Some thirty answers of the largest keys there are, and
+  /// room beside the data on the smallest machine that anyone should run a store on.
+  static let heldBytes = 1 << 30
   /// How long a connection may be open without having said what it speaks.
   static let firstBytesTimeout = Duration.seconds(30)
   /// How long an HTTP/1.1 client may take over one request, and a connection be kept without any; etcd's

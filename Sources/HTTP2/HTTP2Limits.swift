@@ -63,6 +63,9 @@ public struct HTTP2Limits: Sendable {
   public var queuedBytesToRefuseStreams = 64 << 20
   /// Bytes waiting on streams and in the output that end the connection.
   public var maxQueuedBytes = 1 << 30
+  /// Bytes of messages whose end hasn't come, over all streams of a connection; more end it. Each may be as large
+  /// as the largest message, and there are `maxConcurrentStreams`: thirty full ones at a time are plenty.
+  public var maxUnfinishedBytes = 64 << 20
   /// Control frames (acknowledgements, resets) pile up in the output of a peer that never reads;
   /// the glue stops reading then, and this ends the connection should it not.
   public var maxOutputBytes = 64 << 20

@@ -130,6 +130,8 @@ public final class HTTP2Connection {
   var ready: [UInt32] = []
   /// Bytes queued on all streams.
   public internal(set) var queuedBytes = 0
+  /// Bytes of messages whose end hasn't come, which the user of the connection keeps and counts here.
+  public var unfinishedBytes = 0
 
   // MARK: The peer's settings
 

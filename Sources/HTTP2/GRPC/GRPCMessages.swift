@@ -12,6 +12,8 @@ struct GRPCMessages {
   private var partial: [UInt8] = []
 
   var isEmpty: Bool { partial.isEmpty }
+  /// Bytes that are collected.
+  var count: Int { partial.count }
 
   /// Calls `body` for each message that is complete with `data`.
   mutating func receive(

@@ -97,6 +97,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
   /// What `eventCredential` is for calls made in this process.
   public var localCredential: UInt32 = 0
   private weak var delegate: (any GRPCServerDelegate)?
+  /// Told why this side ended the connection, if it did.
+  public var onFailure: ((HTTP2Error) -> Void)?
   /// Messages that cross DATA frames, by stream.
   private var partial: [StreamID: GRPCMessages] = [:]
 
@@ -224,7 +226,7 @@ public final class GRPCServerConnection: HTTP2Delegate {
       local?.finished(status, on: stream)
       return
     }
-    partial[stream] = nil
+    _ = takePartial(stream)
     let connection = handler.connection
     var fields = [HeaderField("grpc-status", "\(status.code.rawValue)", indexing: .plain)]
     if !status.message.isEmpty {
@@ -355,17 +357,14 @@ public final class GRPCServerConnection: HTTP2Delegate {
   private func receiveUnary(
     _ data: UnsafeRawBufferPointer, _ method: Int, _ stream: StreamID, endStream: Bool
   ) {
-    var collected = partial.removeValue(forKey: stream) ?? GRPCMessages()
+    var collected = takePartial(stream)
     // A message is kept whole, with its prefix, until the client has ended its half: only then is
     // it certain that there is one and no more.
     if let fault = collected.collect(data, maxSize: maxMessageSize) {
       finish(stream, status(of: fault))
       return
     }
-    guard endStream else {
-      partial[stream] = collected
-      return
-    }
+    guard endStream else { return keepPartial(stream, collected) }
     let isDelivered = collected.withSingle { message in
       delegate?.grpc(self, unary: method, stream: stream, message: message)
     }
@@ -377,7 +376,7 @@ public final class GRPCServerConnection: HTTP2Delegate {
   private func receiveStreaming(
     _ data: UnsafeRawBufferPointer, _ method: Int, _ stream: StreamID, endStream: Bool
   ) {
-    var messages = partial.removeValue(forKey: stream) ?? GRPCMessages()
+    var messages = takePartial(stream)
     let fault = messages.receive(data, maxSize: maxMessageSize) { message in
       if handler.connection.isOpen(stream) {
         delegate?.grpc(self, received: message, method: method, stream: stream)
@@ -397,7 +396,22 @@ public final class GRPCServerConnection: HTTP2Delegate {
         finish(stream, GRPCStatus(.internal, "the stream ended inside a message"))
       }
     } else if !messages.isEmpty {
-      partial[stream] = messages
+      keepPartial(stream, messages)
+    }
+  }
+
+  private func takePartial(_ stream: StreamID) -> GRPCMessages {
+    guard !partial.isEmpty, let messages = partial.removeValue(forKey: stream) else { return GRPCMessages() }
+    handler.connection.unfinishedBytes -= messages.count
+    return messages
+  }
+
+  private func keepPartial(_ stream: StreamID, _ messages: GRPCMessages) {
+    partial[stream] = messages
+    let connection = handler.connection
+    connection.unfinishedBytes += messages.count
+    if connection.unfinishedBytes > connection.limits.maxUnfinishedBytes {
+      handler.fail(HTTP2Error(.enhanceYourCalm, "too many bytes of messages that don't end"))
     }
   }
 
@@ -419,7 +433,7 @@ public final class GRPCServerConnection: HTTP2Delegate {
   }
 
   public func http2(_ handler: HTTP2Handler, reset stream: StreamID, code: HTTP2ErrorCode) {
-    if !partial.isEmpty { partial[stream] = nil }
+    _ = takePartial(stream)
     delegate?.grpc(
       self, cancelled: stream, method: Self.method(handler.connection.eventTag))
   }
@@ -433,6 +447,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
 
   public func http2Closed(_ handler: HTTP2Handler, error: (any Error)?) {
     partial = [:]
+    handler.connection.unfinishedBytes = 0
+    if let error = error as? HTTP2Error { onFailure?(error) }
     delegate?.grpcClosed(self)
   }
 }

@@ -62,6 +62,10 @@ public final class HTTP2Handler: ChannelInboundHandler, ChannelOutboundHandler {
   private var isClosing = false
   private var keepAliveTask: RepeatedTask?
   private var failure: (any Error)?
+  /// Where this connection accounts for what it holds, with all others of its server; nil to account nowhere.
+  public var held: HeldBytes?
+  /// What it has accounted for.
+  private var accounted = 0
 
   public init(connection: HTTP2Connection, delegate: any HTTP2Delegate) {
     self.connection = connection
@@ -114,6 +118,8 @@ public final class HTTP2Handler: ChannelInboundHandler, ChannelOutboundHandler {
     keepAliveTask?.cancel()
     keepAliveTask = nil
     context = nil
+    if let held { _ = held.change(by: -accounted) }
+    accounted = 0
     guard let delegate else { return }
     self.delegate = nil
     delegate.http2Closed(self, error: failure)
@@ -129,6 +135,13 @@ public final class HTTP2Handler: ChannelInboundHandler, ChannelOutboundHandler {
     guard !isClosing, let context else { return }
     isClosing = true
     context.close(promise: nil)
+  }
+
+  /// Ends the connection over a mistake that its user found: GOAWAY tells the peer.
+  func fail(_ error: HTTP2Error) {
+    if failure == nil { failure = error }
+    connection.fail(error)
+    flush()
   }
 
   /// Lets open streams end, takes no new ones, and closes then or after `limits.drainTimeout`.
@@ -261,6 +274,27 @@ public final class HTTP2Handler: ChannelInboundHandler, ChannelOutboundHandler {
       connection.output.removeAll()
       context.writeAndFlush(wrapOutboundOut(buffer), promise: nil)
     }
+    account(context)
     if connection.isFailed || connection.isDrained, self.context != nil { close() }
+  }
+
+  /// Tells `held` what this connection holds, and ends it if that is too much.
+  private func account(_ context: ChannelHandlerContext) {
+    guard let held, self.context != nil else { return }
+    var own =
+      connection.queuedBytes &+ connection.output.count &+ connection.unfinishedBytes
+      &+ partial.readableBytes
+    if !context.channel.isWritable {
+      // What the socket doesn't take.
+      own &+= (try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+    }
+    if own == accounted { return }
+    let isTooMuch = held.change(by: own &- accounted)
+    accounted = own
+    guard isTooMuch, own > held.share, !connection.isFailed else { return }
+    let error = HTTP2Error(
+      .enhanceYourCalm, "\(own) bytes are held for the peer, while the server holds too many")
+    if failure == nil { failure = error }
+    connection.fail(error)
   }
 }
