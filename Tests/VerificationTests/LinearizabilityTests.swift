@@ -251,4 +251,32 @@ struct Story {
       }
     }
   }
+
+  @Test("A thousand leases that ran out are no long search where a watcher saw it")
+  func manyLeases() throws {
+    var story = Story()
+    var stream = WatchHistory(ModelWatch(ModelRange([0], end: [0]), startRevision: 1))
+    stream.append(.created(revision: 1))
+    var revision: Int64 = 1
+    var time: UInt64 = 0
+    for lease in 1...1_000 as ClosedRange<Int64> {
+      time += 2
+      revision += 1
+      story.call(.endLease(lease), time...time, .unknown)
+      story.put("\(lease)", "1", time...(time + 1), revision: revision, lease: lease)
+    }
+    for lease in 1...1_000 as ClosedRange<Int64> {
+      revision += 1
+      let key = Story.key("\(lease)")
+      stream.append(
+        .events([
+          ModelEvent(
+            isDelete: true,
+            record: ModelRecord(key: key, value: [], createRevision: 0, modRevision: revision, version: 0))
+        ]))
+    }
+    story.get("1", nil, (time + 10)...(time + 11), revision: revision)
+    let timeline = try LinearizabilityChecker.check(story.history, watches: [stream])
+    #expect(timeline.revision == revision)
+  }
 }

@@ -212,8 +212,26 @@ public struct LinearizabilityChecker {
 
   /// The calls that can have made a revision which nobody was told of having made.
   private func candidates(at revision: Int64) -> [Int] {
-    (leaseEnds[revision] ?? [])
-      + open.filter { !isUsed[$0] && calls[$0].start <= madeBefore[Int(revision)] }
+    let seen = (witness[revision] ?? []).flatMap(\.events)
+    return
+      ((leaseEnds[revision] ?? [])
+      + open.filter { !isUsed[$0] && calls[$0].start <= madeBefore[Int(revision)] })
+      .filter { number in seen.allSatisfy { mayCause($0, calls[number].request) } }
+  }
+
+  /// Whether a request can have caused a change that a watcher saw. What is no can be left out of the search, which a
+  /// thousand leases would else make long.
+  private func mayCause(_ event: ModelEvent, _ request: ModelRequest) -> Bool {
+    switch request {
+    case .put(let key, let value, _):
+      !event.isDelete && event.record.key == key && event.record.value == value
+    case .delete(let range): event.isDelete && range.contains(event.record.key)
+    case .endLease(let lease):
+      event.isDelete && timeline.record(event.record.key, at: timeline.revision)?.lease == lease
+    case .txn(_, let success, let failure):
+      (success + failure).contains { mayCause(event, $0) }
+    case .range: false
+    }
   }
 
   /// The makers of this and later revisions are free again.

@@ -23,9 +23,18 @@ public struct Timeline: Sendable {
 
   // MARK: Reading
 
-  /// The record of a key at a revision; nil if there was none. O(versions of the key).
+  /// The record of a key at a revision; nil if there was none. O(log(versions of the key)).
   public func record(_ key: [UInt8], at revision: Int64) -> ModelRecord? {
-    versions[key]?.last { $0.revision <= revision }?.record
+    guard let versions = versions[key], let newest = versions.last else { return nil }
+    if newest.revision <= revision { return newest.record }
+    // The first version beyond the revision lies in `low...high`.
+    var low = 0
+    var high = versions.count - 1
+    while low < high {
+      let middle = (low + high) / 2
+      if versions[middle].revision <= revision { low = middle + 1 } else { high = middle }
+    }
+    return low == 0 ? nil : versions[low - 1].record
   }
 
   /// The records of a range at a revision, in the order of keys. O(keys).
