@@ -98,11 +98,11 @@ struct LayerUnpacker: ~Copyable {
     case .directory:
       if mkdirat(directory, name, 0o755) != 0 {
         guard errno == EEXIST else { throw SystemError("mkdir") }
-        var info = stat()
-        guard fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) == 0 else {
-          throw SystemError("stat")
-        }
-        if info.st_mode & S_IFMT != S_IFDIR {
+        // Not `stat`: which module declares it depends on the order in which this one's files are compiled.
+        let existing = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        if existing >= 0 {
+          close(existing)
+        } else {
           try remove(name, in: directory)
           guard mkdirat(directory, name, 0o755) == 0 else { throw SystemError("mkdir") }
         }
