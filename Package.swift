@@ -195,13 +195,20 @@ let package = Package(
       name: "FuzzTargets",
       dependencies: [
         "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "HTTP2",
-        "SimulatedStorage",
+        "SimulatedStorage", "EtcdServer", "EtcdProto", protobuf, yams,
       ],
       path: "Tests/FuzzTargets", swiftSettings: strict),
     .executableTarget(
       name: "martlet-fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzzer",
       swiftSettings: strict),
     .target(name: "TestKit", path: "Tests/TestKit", swiftSettings: strict),
+    // Real members under faults; `Scripts/fault-run`, and for a minute `ConformanceTests`.
+    .executableTarget(
+      name: "martlet-faults",
+      dependencies: [
+        "Primitives", "Verification", "EtcdProto", "EtcdClient", "TestKit", arguments, protobuf,
+      ],
+      path: "Tests/FaultRun", swiftSettings: strict),
 
     // MARK: Tests
     .testTarget(name: "ArchitectureTests", dependencies: ["TestKit"], swiftSettings: strict),
@@ -299,7 +306,7 @@ let package = Package(
       exclude: ["Golden"], swiftSettings: strict),
     // Real processes and real clients, against the release build that `Scripts/test` made.
     .testTarget(
-      name: "ConformanceTests", dependencies: ["TestKit"],
+      name: "ConformanceTests", dependencies: ["TestKit", "martlet-faults"],
       exclude: ["Store/Clients", "Store/Golden"], swiftSettings: strict),
   ]
 )

@@ -11,6 +11,10 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case http2
   /// Protobuf requests of clients.
   case requests
+  /// The JSON gateway's requests and answers.
+  case gateway
+  /// A member's configuration file.
+  case configuration
   /// Messages between members.
   case peers
   /// A segment of the write-ahead log.
@@ -24,7 +28,11 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   public func run(_ bytes: [UInt8]) {
     switch self {
     case .http2: fuzzConnection(bytes)
-    case .requests: fuzzRequests(bytes)
+    case .requests:
+      fuzzRequests(bytes)
+      fuzzAgreement(bytes)
+    case .gateway: fuzzGateway(bytes)
+    case .configuration: fuzzConfiguration(bytes)
     case .peers: fuzzPeerMessage(bytes)
     case .log: fuzzLog(bytes)
     case .snapshot: fuzzSnapshot(bytes)
@@ -37,6 +45,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     switch self {
     case .http2: connectionSeeds()
     case .requests: requestSeeds()
+    case .gateway: gatewaySeeds()
+    case .configuration: configurationSeeds()
     case .peers: peerMessageSeeds()
     case .log: logSeeds()
     case .snapshot: snapshotSeeds()

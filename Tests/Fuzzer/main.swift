@@ -12,6 +12,10 @@ func fail(_ message: String) -> Never {
   exit(2)
 }
 
+if CommandLine.arguments.dropFirst() == ["--list"] {
+  print(FuzzTarget.allCases.map(\.rawValue).joined(separator: "\n"))
+  exit(0)
+}
 guard CommandLine.arguments.count > 1, let target = FuzzTarget(rawValue: CommandLine.arguments[1]) else {
   fail("usage: martlet-fuzz \(FuzzTarget.allCases.map(\.rawValue).joined(separator: "|")) ...")
 }

@@ -6,12 +6,12 @@ import SwiftProtobuf
 /// What the JSON gateway has at its paths: a method of the gRPC services, and how its messages become JSON.
 ///
 /// Sources: etcd `api/etcdserverpb/rpc.proto` (its HTTP annotations); the protobuf specification of JSON.
-struct GatewayRoute: Sendable {
+package struct GatewayRoute: Sendable {
   let method: EtcdMethod
   /// Turns requests from JSON into protobuf.
-  let request: @Sendable (Data) throws -> [UInt8]
+  package let request: @Sendable (Data) throws -> [UInt8]
   /// Turns responses from protobuf into JSON.
-  let response: @Sendable ([UInt8]) throws -> [UInt8]
+  package let response: @Sendable ([UInt8]) throws -> [UInt8]
 
   /// Requests or responses may be several, one a line.
   var isStreaming: Bool { method.isStreaming || method == .snapshot }
@@ -50,12 +50,15 @@ struct GatewayRoute: Sendable {
   }()
 
   /// The route of a path, by what follows `/v3/`.
-  static func find(_ path: Substring) -> GatewayRoute? {
+  package static func find(_ path: Substring) -> GatewayRoute? {
     for prefix in ["/v3/", "/v3beta/"] where path.hasPrefix(prefix) {
       return table[path.dropFirst(prefix.count)]
     }
     return nil
   }
+
+  /// Every path, below `/v3/`, in order.
+  package static var paths: [Substring] { table.keys.sorted() }
 
   private static let table: [Substring: GatewayRoute] = {
     let revoke = GatewayRoute(

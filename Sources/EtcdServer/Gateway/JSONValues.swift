@@ -1,9 +1,9 @@
 /// Cuts a body that holds several JSON values into its values.
-enum JSONValues {
+package enum JSONValues {
   /// The values, unchecked but for their brackets and strings: whether each is valid, its decoder says.
   ///
   /// - Returns: nil where the last value isn't complete, or something other than objects is there.
-  static func split(_ body: [UInt8]) -> [Range<Int>]? {
+  package static func split(_ body: [UInt8]) -> [Range<Int>]? {
     var values: [Range<Int>] = []
     var depth = 0
     var start = 0
