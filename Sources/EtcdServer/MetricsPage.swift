@@ -43,6 +43,9 @@ enum MetricsPage {
     page.labelled(
       "etcd_cluster_version", "gauge", "The version the cluster agreed on.",
       [("cluster_version=\"\(EtcdServerSettings.reportedClusterVersion)\"", 1)])
+    page.gauge(
+      "martlet_cluster_feature_level", "The feature level that the members agreed on.",
+      UInt64(status.featureLevel.rawValue))
     page.labelled(
       "etcd_server_id", "gauge", "This member's id.",
       [("server_id=\"\(front.identity.member)\"", 1)])

@@ -62,7 +62,7 @@ extension ServerLoop {
     case .addMember(let member): sendMemberAdded(connection, call.stream, member)
     case .removeMember, .updateMember, .promoteMember:
       sendMembersChanged(connection, call.stream, call.method)
-    case .publish: break
+    case .publish, .announceLevels, .setLevel: break
     }
   }
 }

@@ -98,9 +98,23 @@ struct StoreConfiguration: Sendable {
     replica.autoCompaction = operation.compaction
     replica.checksReconfiguration = operation.checksReconfiguration
     replica.maximumLearners = operation.maximumLearners
+    replica.levels = try StoreConfiguration.featureLevels()
     security = try StoreSecurity(flags.security)
     try security.check(
       clientURLs: listenClients, peerURLs: listenPeers + initialCluster.flatMap(\.urls))
+  }
+
+  /// The feature levels that this member is to know. For tests of members of different releases the environment
+  /// may say so: `MARTLET_TEST_FEATURE_LEVELS=1-1` makes this release pass for one that knows no more.
+  private static func featureLevels() throws -> ClosedRange<FeatureLevel> {
+    guard let text = StoreFlags.environmentVariable("MARTLET_TEST_FEATURE_LEVELS") else {
+      return FeatureLevel.known
+    }
+    let numbers = text.split(separator: "-").compactMap { UInt16($0) }
+    guard numbers.count == 2, numbers[0] <= numbers[1] else {
+      throw UsageFailure("MARTLET_TEST_FEATURE_LEVELS must be of the form LOWEST-HIGHEST, not '\(text)'")
+    }
+    return FeatureLevel(numbers[0])...FeatureLevel(numbers[1])
   }
 
   /// This member's peer URLs, as the cluster knows them.

@@ -31,6 +31,9 @@ struct StoreMember {
     let origin = try await StoreOrigin.find(for: configuration, security: tls.peerSecurity)
     let identity = origin.identity
     let (recovered, disk) = try open(origin)
+    if !recovered.isNew, let refusal = configuration.replica.levels.refusal(of: recovered.level) {
+      throw StartFailure("\(refusal)")
+    }
     let roster = recovered.roster
     guard !roster.removed.contains(identity.member) else {
       throw StartFailure("\(ReplicaFailure.removed)")

@@ -68,6 +68,9 @@ struct StoreOrigin: Sendable {
         "cannot join the cluster: its member \(member.id) has the peer URLs "
           + "\(member.peerURLs.joined(separator: ",")), which --initial-cluster does not name")
     }
+    if let refusal = configuration.replica.levels.refusal(of: roster.level) {
+      throw StartFailure("cannot join the cluster: \(refusal)")
+    }
     guard let own = roster.members.first(where: { $0.peerURLs.sorted() == ownURLs.sorted() }) else {
       throw StartFailure(
         "cannot join the cluster: it has no member with the peer URLs "

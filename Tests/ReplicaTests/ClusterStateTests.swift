@@ -13,6 +13,7 @@ import Testing
       ClusterMember(
         id: NodeID(9), name: "", peerURLs: ["http://c:3"], clientURLs: [], isLearner: true)),
     .updateMember(id: NodeID(9), peerURLs: ["http://d:4"]),
+    .announceLevels(id: NodeID(9), .first...FeatureLevel(3)), .setLevel(FeatureLevel(2)),
     .promoteMember(NodeID(9)), .removeMember(NodeID(1)),
   ]
 
@@ -44,7 +45,7 @@ import Testing
       ClusterMember(id: NodeID(1), name: "n", peerURLs: [], clientURLs: [])
     ]).encode()
     bytes[0] = 1
-    bytes.removeLast(2)
+    bytes.removeLast(5)
     let state = try bytes.withUnsafeBytes { try ClusterState(decoding: $0) }
     #expect(state.members.map(\.name) == ["n"] && state.alarms.isEmpty)
   }

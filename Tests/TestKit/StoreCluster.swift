@@ -39,6 +39,7 @@ public final class StoreCluster {
   private let program: Program
   private let flags: [String]
   private let secured: Secured
+  private let environment: [String: String]
   private let folder = TestFolder()
   private let guardian = Process()
   private let guardianInput = Pipe()
@@ -48,9 +49,10 @@ public final class StoreCluster {
   /// - Parameters:
   ///   - flags: further flags of every member.
   ///   - secured: the ports whose URLs are `https://`; `flags` name the certificates.
+  ///   - environment: variables of every member, added to the test's.
   public init(
     _ implementation: Implementation = .martlet, members count: Int = 1, flags: [String] = [],
-    secured: Secured = .none
+    secured: Secured = .none, environment: [String: String] = [:]
   ) throws {
     guard let program = implementation.program else {
       throw ProgramError("there is no \(implementation) here")
@@ -59,6 +61,7 @@ public final class StoreCluster {
     self.program = program
     self.flags = flags
     self.secured = secured
+    self.environment = environment
     members = try (0..<count).map {
       Member(
         name: "m\($0)", clientPort: try Loopback.freePort(), peerPort: try Loopback.freePort(),
@@ -124,8 +127,11 @@ public final class StoreCluster {
   }
 
   /// Starts a member that does not run. Does not wait.
-  public func start(_ index: Int) throws {
-    let process = try program.start(arguments(of: index), directory: folder.path)
+  ///
+  /// - Parameter environment: its variables; nil for those of the cluster.
+  public func start(_ index: Int, environment: [String: String]? = nil) throws {
+    let process = try program.start(
+      arguments(of: index), environment: environment ?? self.environment, directory: folder.path)
     members[index].process = process
     try guardianInput.fileHandleForWriting.write(contentsOf: Data("\(process.processID)\n".utf8))
   }

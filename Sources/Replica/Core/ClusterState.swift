@@ -17,6 +17,10 @@ struct ClusterState: Sendable, Equatable {
   private(set) var removed: [NodeID] = []
   /// Sorted by member.
   private(set) var alarms: [RaisedAlarm] = []
+  /// What the members may use of what releases have added. Never falls.
+  private(set) var level = FeatureLevel.first
+  /// What members have told of the levels that they know; sorted by member.
+  private(set) var knownLevels: [KnownLevels] = []
 
   struct RaisedAlarm: Sendable, Equatable {
     var alarm: Alarm
@@ -35,6 +39,19 @@ struct ClusterState: Sendable, Equatable {
 
   /// Takes over who was removed.
   mutating func forget(_ removed: [NodeID]) { self.removed = removed }
+
+  /// The levels that a member has told; nil if it has told none.
+  func levels(of id: NodeID) -> ClosedRange<FeatureLevel>? {
+    knownLevels.first { $0.member == id }?.levels
+  }
+
+  /// The highest level that every member knows, learners and those included that never started.
+  var commonLevel: FeatureLevel? {
+    members.map { levels(of: $0.id)?.upperBound ?? .first }.min()
+  }
+
+  /// Takes over the level.
+  mutating func adopt(_ level: FeatureLevel) { self.level = level }
 
   func has(_ kind: Alarm.Kind) -> Bool { alarms.contains { $0.alarm.kind == kind } }
 
@@ -55,6 +72,7 @@ struct ClusterState: Sendable, Equatable {
       guard let position = members.firstIndex(where: { $0.id == id }) else { return }
       members.remove(at: position)
       alarms.removeAll { $0.alarm.member == id }
+      knownLevels.removeAll { $0.member == id }
       if removed.count == ClusterState.rememberedRemovals { removed.removeFirst() }
       removed.append(id)
     case .updateMember(let id, let peerURLs):
@@ -63,6 +81,14 @@ struct ClusterState: Sendable, Equatable {
     case .promoteMember(let id):
       guard let position = members.firstIndex(where: { $0.id == id }) else { return }
       members[position].isLearner = false
+    case .announceLevels(let id, let levels):
+      guard member(id) != nil else { return }
+      knownLevels.removeAll { $0.member == id }
+      knownLevels.insert(
+        KnownLevels(member: id, levels: levels),
+        at: knownLevels.firstIndex { $0.member > id } ?? knownLevels.count)
+    case .setLevel(let level):
+      self.level = max(self.level, level)
     }
   }
 
@@ -106,6 +132,14 @@ extension ClusterState {
       bytes.append(raised.alarm.kind.rawValue)
       bytes.append(raised.isAutomatic ? 1 : 0)
     }
+    // Releases before level 2 stop reading here, and so go on with what they know.
+    bytes.append(littleEndian: level.rawValue)
+    bytes.append(varint: UInt64(knownLevels.count))
+    for known in knownLevels {
+      bytes.append(littleEndian: known.member.rawValue)
+      bytes.append(littleEndian: known.levels.lowerBound.rawValue)
+      bytes.append(littleEndian: known.levels.upperBound.rawValue)
+    }
     return bytes
   }
 
@@ -133,6 +167,15 @@ extension ClusterState {
       let isAutomatic = try reader.read(UInt8.self) != 0
       alarms.append(RaisedAlarm(alarm: Alarm(kind, member: member), isAutomatic: isAutomatic))
     }
+    // A release before level 2 wrote it.
+    if reader.isAtEnd { return }
+    level = FeatureLevel(try reader.read())
+    for _ in 0..<(try reader.readCount()) {
+      let member = NodeID(try reader.read())
+      guard let levels = try reader.readLevels(), knownLevels.last.map({ $0.member < member }) ?? true
+      else { throw ByteReaderError(.outOfRange, offset: reader.offset) }
+      knownLevels.append(KnownLevels(member: member, levels: levels))
+    }
   }
 }
 
@@ -157,12 +200,13 @@ extension ClusterRoster {
   public func encode() -> [UInt8] {
     var state = ClusterState(members: members)
     state.forget(removed)
+    state.adopt(level)
     return state.encode()
   }
 
   /// - Throws: `ByteReaderError` for bytes that are no roster.
   public init(decoding bytes: UnsafeRawBufferPointer) throws(ByteReaderError) {
     let state = try ClusterState(decoding: bytes)
-    self.init(members: state.members, removed: state.removed)
+    self.init(members: state.members, removed: state.removed, level: state.level)
   }
 }

@@ -13,7 +13,10 @@ extension ReplicaCore {
       if let command = ClusterCommand.carried(by: entry) { applyChange(command) }
     case .normal:
       if entry.payload.first == ClusterCommand.marker {
-        if let command = ClusterCommand.carried(by: entry) { applyChange(command) }
+        if let command = ClusterCommand.carried(by: entry) {
+          applyChange(command)
+          levelsChanged(by: command, term: entry.term)
+        }
       } else if !entry.payload.isEmpty {
         applyCommands(entry)
       }

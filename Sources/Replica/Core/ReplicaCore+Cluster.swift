@@ -180,7 +180,7 @@ extension ReplicaCore {
   /// What a change means to Raft; nil where it doesn't matter who takes part.
   private func raftStep(of command: ClusterCommand) -> MembershipChange.Step? {
     switch command {
-    case .publish, .setAlarm, .updateMember: nil
+    case .publish, .setAlarm, .updateMember, .announceLevels, .setLevel: nil
     case .addMember(let member): .addLearner(member.id)
     case .removeMember(let id): .remove(id)
     // A voter that has not caught up yet stays what it is in Raft.
@@ -215,7 +215,7 @@ extension ReplicaCore {
     guard cluster != before else { return }
     statusChanged = true
     store.refusals = cluster.refusals
-    if cluster.members != before.members { membersChanged() }
+    if cluster.members != before.members || cluster.level != before.level { membersChanged() }
     if case .setAlarm(let alarm, isActive: false, _) = command, alarm.kind == .noSpace {
       nextAlarmCheck = now.advanced(by: ReplicaLimits.alarmCheckInterval)
     }
@@ -223,7 +223,8 @@ extension ReplicaCore {
 
   /// Tells the transport who there is. Also after a snapshot from the leader replaced the state.
   mutating func membersChanged() {
-    effects.members = ClusterRoster(members: cluster.members, removed: cluster.removed)
+    effects.members = ClusterRoster(
+      members: cluster.members, removed: cluster.removed, level: cluster.level)
     if cluster.removed.contains(identity.member), removedAt == nil {
       // The others should hear that the change is committed, and clients what became of their calls.
       removedAt = now

@@ -17,7 +17,7 @@ extension ReplicaCore {
   /// Why a change must not be proposed now; nil if it may.
   func check(_ command: ClusterCommand) -> ReplicaError? {
     switch command {
-    case .publish, .setAlarm: return nil
+    case .publish, .setAlarm, .announceLevels, .setLevel: return nil
     case .addMember(let new):
       if settings.checksReconfiguration {
         if !new.isLearner, !isReadyToAddVoter { return .notEnoughStartedMembers }

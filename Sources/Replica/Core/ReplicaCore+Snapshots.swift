@@ -201,6 +201,7 @@ extension ReplicaCore {
     effects.auth.append(.allInvalidated)
     cluster = loaded.cluster
     store.refusals = cluster.refusals
+    stopIfLevelIsUnknown()
     membersChanged()
     snapshots.installed(loaded.summary)
     var startsAnew = raft.firstIndex > metadata.index

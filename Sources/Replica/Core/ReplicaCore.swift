@@ -85,6 +85,10 @@ public struct ReplicaCore {
   var leadsWithAppliedTerm = false
   var nextLeaseCheckpoint = Instant.origin
   var publishAttributesAt: Instant?
+  /// When this member may tell its feature levels next.
+  var nextAnnouncement = Instant.origin
+  /// The term in which an entry told them last.
+  var announcedTerm: Term?
 
   var autoCompaction: AutoCompaction?
 
@@ -170,6 +174,8 @@ public struct ReplicaCore {
     expireLeases()
     checkOutgoingSnapshots()
     publishAttributesIfDue()
+    announceLevelsIfDue()
+    raiseLevel()
     compactByItself()
     giveUpChanges()
     proposeChanges()
@@ -297,6 +303,7 @@ public struct ReplicaCore {
     status.alarms = cluster.alarms.map(\.alarm)
     status.restrictions = restrictions
     status.quotaBytes = settings.quotaBytes
+    status.featureLevel = cluster.level
     status.counters = counters
     status.counters.proposalsPending = UInt64(pending.commands + inboxCommands)
     return status

@@ -17,6 +17,8 @@ public struct ReplicaSettings: Sendable {
   public var autoCompaction: AutoCompactionSetting?
   /// How many learners there may be.
   public var maximumLearners = 1
+  /// The feature levels that this member knows; others than the release's are for tests.
+  public var levels = FeatureLevel.known
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 

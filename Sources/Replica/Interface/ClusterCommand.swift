@@ -16,6 +16,10 @@ public enum ClusterCommand: Sendable, Equatable {
   case updateMember(id: NodeID, peerURLs: [String])
   /// Makes a learner a voter.
   case promoteMember(NodeID)
+  /// A member tells which feature levels it knows.
+  case announceLevels(id: NodeID, ClosedRange<FeatureLevel>)
+  /// All members know this level: what it added may be used from here on.
+  case setLevel(FeatureLevel)
 
   /// Tells these entries from `CommandBatch`es, whose first byte is their format version, 1.
   static let marker: UInt8 = 2
@@ -27,6 +31,8 @@ public enum ClusterCommand: Sendable, Equatable {
     case removeMember = 4
     case updateMember = 5
     case promoteMember = 6
+    case announceLevels = 7
+    case setLevel = 8
   }
 
   func encode() -> [UInt8] {
@@ -57,6 +63,14 @@ public enum ClusterCommand: Sendable, Equatable {
     case .promoteMember(let id):
       bytes.append(Kind.promoteMember.rawValue)
       bytes.append(littleEndian: id.rawValue)
+    case .announceLevels(let id, let levels):
+      bytes.append(Kind.announceLevels.rawValue)
+      bytes.append(littleEndian: id.rawValue)
+      bytes.append(littleEndian: levels.lowerBound.rawValue)
+      bytes.append(littleEndian: levels.upperBound.rawValue)
+    case .setLevel(let level):
+      bytes.append(Kind.setLevel.rawValue)
+      bytes.append(littleEndian: level.rawValue)
     }
     return bytes
   }
@@ -95,6 +109,11 @@ public enum ClusterCommand: Sendable, Equatable {
     case .updateMember:
       return .updateMember(id: NodeID(try reader.read()), peerURLs: try reader.readStrings())
     case .promoteMember: return .promoteMember(NodeID(try reader.read()))
+    case .announceLevels:
+      let id = NodeID(try reader.read())
+      guard let levels = try reader.readLevels() else { return nil }
+      return .announceLevels(id: id, levels)
+    case .setLevel: return .setLevel(FeatureLevel(try reader.read()))
     case nil: return nil
     }
   }
@@ -122,6 +141,12 @@ extension ByteReader {
     let count = try readVarint()
     guard count <= UInt64(remaining) else { throw ByteReaderError(.outOfRange, offset: offset) }
     return Int(count)
+  }
+
+  /// Nil for a range that ends before it begins.
+  mutating func readLevels() throws(ByteReaderError) -> ClosedRange<FeatureLevel>? {
+    let (lower, upper) = (FeatureLevel(try read()), FeatureLevel(try read()))
+    return lower <= upper ? lower...upper : nil
   }
 
   mutating func readStrings() throws(ByteReaderError) -> [String] {

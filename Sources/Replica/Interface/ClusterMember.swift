@@ -25,9 +25,14 @@ public struct ClusterRoster: Sendable, Equatable {
   public var members: [ClusterMember]
   /// Members that were removed and must not be listened to.
   public var removed: [NodeID]
-  public init(members: [ClusterMember], removed: [NodeID] = []) {
+  /// What the members may use of what releases have added.
+  public var level: FeatureLevel
+  public init(
+    members: [ClusterMember], removed: [NodeID] = [], level: FeatureLevel = .first
+  ) {
     self.members = members
     self.removed = removed
+    self.level = level
   }
 }
 

@@ -22,6 +22,8 @@ public struct ReplicaStatus: Sendable {
   public var restrictions: Restrictions = []
   /// How large the state may become; nil for no bound.
   public var quotaBytes: UInt64?
+  /// What the members may use of what releases have added.
+  public var featureLevel = FeatureLevel.first
   public var counters = Counters()
 
   /// Sums since the member started, for metrics.

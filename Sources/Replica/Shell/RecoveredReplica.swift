@@ -18,6 +18,8 @@ public struct RecoveredReplica {
   /// The log entries behind the snapshot.
   public var logEntries: Int { raftStart.entries.count }
   public var snapshotIndex: LogIndex { snapshot.metadata.index }
+  /// The cluster's feature level, as the snapshot has it.
+  public var level: FeatureLevel { cluster.level }
 
   /// The members as the snapshot and the whole log behind it name them.
   ///
@@ -30,7 +32,8 @@ public struct RecoveredReplica {
     }
     // One whose removal is not committed still takes part.
     let missing = cluster.members.filter { known.member($0.id) == nil }
-    return ClusterRoster(members: known.members + missing, removed: cluster.removed)
+    return ClusterRoster(
+      members: known.members + missing, removed: cluster.removed, level: cluster.level)
   }
 
   /// Whose data a directory holds; nil where there is none. Blocks.
