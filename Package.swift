@@ -72,6 +72,10 @@ let package = Package(
     .target(name: "MVCC", dependencies: ["Primitives", "EtcdWire"], swiftSettings: fast),
 
     // MARK: L3
+    .target(name: "Bolt", dependencies: ["Primitives"], swiftSettings: strict),
+    .target(
+      name: "EtcdImport", dependencies: ["Primitives", "EtcdWire", "MVCC", "Bolt"],
+      swiftSettings: strict),
     .systemLibrary(
       name: "CLZ4", path: "Sources/CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
     .target(
@@ -90,7 +94,9 @@ let package = Package(
       swiftSettings: fast),
     .target(
       name: "EtcdClient",
-      dependencies: ["Primitives", "EtcdWire", "EtcdProto", "HTTP2", nioCore, nioPosix, nioSSL],
+      dependencies: [
+        "Primitives", "EtcdWire", "EtcdProto", "HTTP2", nioCore, nioPosix, nioSSL, protobuf,
+      ],
       swiftSettings: fast),
     .target(
       name: "HTTPServer",
@@ -155,9 +161,9 @@ let package = Package(
       name: "martlet",
       dependencies: [
         "Primitives", "Raft", "MVCC", "Persistence", "Replica", "PeerTransport", "EtcdServer",
-        "TransportSecurity", "EtcdClient", "APIServer", "Scheduler", "Controllers", "NodeAgent",
-        "ServiceProxy", "KubeAPI", "KubeClient", "HTTPServer", "CLinux", arguments, logging, crypto,
-        yams, nioCore, nioPosix,
+        "TransportSecurity", "EtcdClient", "EtcdProto", "EtcdImport", "Bolt", "HTTP2", "APIServer",
+        "Scheduler", "Controllers", "NodeAgent", "ServiceProxy", "KubeAPI", "KubeClient",
+        "HTTPServer", "CLinux", arguments, logging, crypto, protobuf, yams, nioCore, nioPosix,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -195,7 +201,7 @@ let package = Package(
       name: "FuzzTargets",
       dependencies: [
         "Primitives", "EtcdWire", "Raft", "MVCC", "Persistence", "Replica", "HTTP2",
-        "SimulatedStorage", "EtcdServer", "EtcdProto", protobuf, yams,
+        "SimulatedStorage", "EtcdImport", "EtcdServer", "EtcdProto", protobuf, yams,
       ],
       path: "Tests/FuzzTargets", swiftSettings: strict),
     .executableTarget(
@@ -223,6 +229,10 @@ let package = Package(
     .testTarget(
       name: "MVCCTests", dependencies: ["Primitives", "EtcdWire", "MVCC", "TestKit"],
       exclude: ["Golden"], swiftSettings: strict),
+    .testTarget(
+      name: "EtcdImportTests",
+      dependencies: ["Primitives", "EtcdWire", "MVCC", "Bolt", "EtcdImport", "FuzzTargets"],
+      swiftSettings: strict),
     .testTarget(
       name: "PersistenceTests",
       dependencies: ["Primitives", "Raft", "Persistence", "SimulatedStorage", "TestKit"],

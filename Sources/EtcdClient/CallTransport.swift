@@ -26,4 +26,11 @@ public protocol CallStream: Sendable {
   /// The next answer, or nil where the server ended the call with success.
   func next() async throws(StoreError) -> [UInt8]?
   func cancel()
+  /// Says that no further request comes.
+  func finishSending()
+}
+
+extension CallStream {
+  /// For streams whose server doesn't wait for it.
+  public func finishSending() {}
 }

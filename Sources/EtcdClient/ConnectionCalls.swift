@@ -20,14 +20,17 @@ final class ConnectionCalls: GRPCClientDelegate {
   private let authority: String
   private let scheme: String
   private let usability: Usability
+  /// Sent with every call: a token, for instance.
+  private let metadata: [HeaderField]
   private var client: GRPCClientConnection?
   private var calls: [UInt64: Call] = [:]
   private var templates: [String: HeaderTemplate] = [:]
 
-  init(authority: String, scheme: String, usability: Usability) {
+  init(authority: String, scheme: String, usability: Usability, metadata: [HeaderField]) {
     self.authority = authority
     self.scheme = scheme
     self.usability = usability
+    self.metadata = metadata
   }
 
   /// The handler for the channel. It keeps the gRPC connection alive, which in turn needs this object:
@@ -44,7 +47,7 @@ final class ConnectionCalls: GRPCClientDelegate {
 
   private func template(_ method: String, _ client: GRPCClientConnection) -> HeaderTemplate {
     if let template = templates[method] { return template }
-    let template = client.makeTemplate(path: method)
+    let template = client.makeTemplate(path: method, metadata: metadata)
     templates[method] = template
     return template
   }
@@ -94,6 +97,12 @@ final class ConnectionCalls: GRPCClientDelegate {
     else { return .failure(StoreError(.unavailable, "the call has ended")) }
     client.flush()
     return .success(())
+  }
+
+  func finishSending(_ tag: UInt64) {
+    guard let client, case .stream(let id, _) = calls[tag] else { return }
+    client.endSending(id)
+    client.flush()
   }
 
   func cancel(_ tag: UInt64) { end(tag, StoreError(.cancelled, "the call was cancelled")) }
@@ -195,5 +204,6 @@ extension StoreError {
     case .cancelled: self.init(.cancelled, message)
     default: self.init(.refused, "\(status)")
     }
+    self.status = status
   }
 }

@@ -25,6 +25,10 @@ public final class HTTP2Transport: CallTransport {
     /// The client's certificate and key as PEM text, where the store asks for them.
     public var certificate: String?
     public var key: String?
+    /// False takes whatever certificate the server shows: for trying out, never for data.
+    public var verifiesServer = true
+    /// The name that the server's certificate must be for, where it isn't the endpoint's.
+    public var serverName: String?
 
     public init(roots: String = "", certificate: String? = nil, key: String? = nil) {
       self.roots = roots
@@ -35,6 +39,7 @@ public final class HTTP2Transport: CallTransport {
     func makeContext() throws -> NIOSSLContext {
       var configuration = TLSConfiguration.makeClientConfiguration()
       configuration.applicationProtocols = ["h2"]
+      if !verifiesServer { configuration.certificateVerification = .none }
       if !roots.isEmpty {
         configuration.trustRoots = .certificates(
           try NIOSSLCertificate.fromPEMBytes(Array(roots.utf8)))
@@ -61,12 +66,16 @@ public final class HTTP2Transport: CallTransport {
   }
 
   /// What `StoreClient` connects with: plain where the endpoint is `http`.
+  ///
+  /// - Parameter metadata: headers of every call.
   public static func connector(
-    group: MultiThreadedEventLoopGroup = .singleton, tls: TLS = TLS()
+    group: MultiThreadedEventLoopGroup = .singleton, tls: TLS = TLS(),
+    metadata: [HeaderField] = []
   ) -> StoreClient.Connect {
     { (endpoint, timeout) async throws(StoreError) in
       do {
-        return try await connect(to: endpoint, timeout: timeout, group: group, tls: tls)
+        return try await connect(
+          to: endpoint, timeout: timeout, group: group, tls: tls, metadata: metadata)
       } catch {
         throw StoreError(.unavailable, "can't connect to \(endpoint): \(error)")
       }
@@ -75,7 +84,7 @@ public final class HTTP2Transport: CallTransport {
 
   private static func connect(
     to endpoint: StoreClient.Endpoint, timeout: Duration, group: MultiThreadedEventLoopGroup,
-    tls: TLS
+    tls: TLS, metadata: [HeaderField]
   ) async throws -> HTTP2Transport {
     let context = endpoint.isSecure ? try tls.makeContext() : nil
     // Nothing is read before the handler is in place.
@@ -88,13 +97,14 @@ public final class HTTP2Transport: CallTransport {
     let calls = try await channel.eventLoop.submit {
       let calls = ConnectionCalls(
         authority: endpoint.description, scheme: endpoint.isSecure ? "https" : "http",
-        usability: usability)
+        usability: usability, metadata: metadata)
       let pipeline = channel.pipeline.syncOperations
       if let context {
         let isAddress = (try? SocketAddress(ipAddress: endpoint.host, port: 0)) != nil
         try pipeline.addHandler(
           try NIOSSLClientHandler(
-            context: context, serverHostname: isAddress ? nil : endpoint.host))
+            context: context,
+            serverHostname: tls.serverName ?? (isAddress ? nil : endpoint.host)))
       }
       try pipeline.addHandler(calls.makeHandler())
       return NIOLoopBound(calls, eventLoop: channel.eventLoop)
@@ -208,6 +218,10 @@ final class HTTP2CallStream: CallStream {
   func cancel() {
     finish(.failure(StoreError(.cancelled, "the call was cancelled")))
     loop.execute { [calls, tag] in calls.value.cancel(tag) }
+  }
+
+  func finishSending() {
+    loop.execute { [calls, tag] in calls.value.finishSending(tag) }
   }
 
   /// - Returns: false where the reader is too far behind.

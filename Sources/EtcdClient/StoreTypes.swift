@@ -1,3 +1,4 @@
+import HTTP2
 import Primitives
 
 /// One key as the store holds it, in memory of its own.
@@ -185,6 +186,8 @@ public struct StoreError: Error, Sendable, CustomStringConvertible {
   public var code: Code
   public var message: String
   public var compactRevision: Revision?
+  /// What the server answered, if it did.
+  public internal(set) var status: GRPCStatus?
 
   public init(_ code: Code, _ message: String, compactRevision: Revision? = nil) {
     self.code = code

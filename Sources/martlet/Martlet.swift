@@ -21,7 +21,7 @@ struct Martlet: AsyncParsableCommand {
     version:
       "martlet \(Version.martlet) (etcd API \(Version.etcd), Kubernetes API \(Version.kubernetes))",
     subcommands: [
-      UpCommand.self, StoreCommand.self, UtilCommand.self, APIServerCommand.self,
+      UpCommand.self, StoreCommand.self, CtlCommand.self, UtilCommand.self, APIServerCommand.self,
       SchedulerCommand.self, ControllersCommand.self, NodeCommand.self, ProxyCommand.self,
       ExplainCommand.self, ImageCommand.self, ShimCommand.self, NodeSpaceCommand.self,
     ])
@@ -40,14 +40,18 @@ enum EntryPoint {
       _ = clinux_set_parent_death_signal(SIGTERM)
     }
     do {
-      let arguments = ElectionOptions.normalise(
-        try StoreFlags.normalise(Array(CommandLine.arguments.dropFirst())))
+      let arguments = CtlArguments.normalise(
+        ElectionOptions.normalise(
+          try StoreFlags.normalise(Array(CommandLine.arguments.dropFirst()))))
       var command = try Martlet.parseAsRoot(arguments)
       if var asynchronous = command as? any AsyncParsableCommand {
         try await asynchronous.run()
       } else {
         try command.run()
       }
+    } catch let failure as CtlFailure {
+      CtlOutput.complain("Error: \(failure)")
+      exit(failure.status)
     } catch let failure as UsageFailure {
       complain(failure.description)
       exit(2)
@@ -57,8 +61,15 @@ enum EntryPoint {
     } catch {
       let code = Martlet.exitCode(for: error)
       guard code != .success else { Martlet.exit(withError: error) }
-      complain(Martlet.message(for: error))
-      exit(code == .validationFailure ? 2 : 1)
+      let message = Martlet.message(for: error)
+      // As etcdctl says it, where etcdctl's users look.
+      let isCtl = CommandLine.arguments.dropFirst().first == "ctl"
+      if isCtl, !message.isEmpty {
+        CtlOutput.complain("Error: \(message)")
+      } else if !message.isEmpty {
+        complain(message)
+      }
+      exit(code == .validationFailure && !isCtl ? 2 : 1)
     }
   }
 

@@ -10,6 +10,8 @@ import Testing
     "Raft": ["Primitives"],
     "MVCC": ["Primitives", "EtcdWire"],
     "Persistence": ["Primitives", "Raft", "CLZ4"],
+    "Bolt": ["Primitives"],
+    "EtcdImport": ["Primitives", "EtcdWire", "MVCC", "Bolt"],
     "HTTP2": ["Primitives", "NIOCore", "NIOPosix", "NIOSSL", "NIOTLS"],
     "HTTP1Client": ["NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL"],
     "EtcdProto": ["SwiftProtobuf", "Foundation", "FoundationEssentials"],

@@ -23,6 +23,8 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
   case snapshot
   /// Entries of the replicated log, applied on several members.
   case apply
+  /// An etcd snapshot that is imported.
+  case etcdImport = "import"
 
   /// Runs the target on an input; a broken property ends the process.
   public func run(_ bytes: [UInt8]) {
@@ -37,6 +39,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .log: fuzzLog(bytes)
     case .snapshot: fuzzSnapshot(bytes)
     case .apply: fuzzApply(bytes)
+    case .etcdImport: fuzzImport(bytes)
     }
   }
 
@@ -51,6 +54,7 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
     case .log: logSeeds()
     case .snapshot: snapshotSeeds()
     case .apply: applySeeds()
+    case .etcdImport: importSeeds()
     }
   }
 

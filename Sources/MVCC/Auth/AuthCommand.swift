@@ -73,7 +73,7 @@ public enum AuthCommand: Sendable, Hashable {
   }
 
   /// Reads a body; what is malformed in any way throws.
-  init(_ body: UnsafeRawBufferPointer) throws(ByteReaderError) {
+  public init(_ body: UnsafeRawBufferPointer) throws(ByteReaderError) {
     var reader = ByteReader(body)
     guard let action = Action(rawValue: try reader.read()) else {
       throw ByteReaderError(.outOfRange, offset: 0)

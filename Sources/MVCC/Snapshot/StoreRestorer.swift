@@ -260,7 +260,7 @@ public struct StoreRestorer {
 
 extension SnapshotFormat {
   /// No command is longer, and a record is at most a command and its numbers.
-  fileprivate static let recordMaximum = Limits.maximumCommandBytes + 128
+  static let recordMaximum = Limits.maximumCommandBytes + 128
 }
 
 extension UnsafeRawBufferPointer {

@@ -15,12 +15,15 @@ import TestKit
 /// Lists that etcd gives in no order are sorted.
 final class EtcdctlSession {
   private let etcdctl: Program
+  /// Words before each command: none for etcdctl, `ctl` for our own.
+  private let prefix: [String]
   private let endpoints: String
   private var leases: [(id: String, name: String)] = []
   private var background: [String: (program: RunningProgram, shown: Int)] = [:]
 
-  init(_ etcdctl: Program, endpoints: String) {
+  init(_ etcdctl: Program, prefix: [String] = [], endpoints: String) {
     self.etcdctl = etcdctl
+    self.prefix = prefix
     self.endpoints = endpoints
   }
 
@@ -37,7 +40,7 @@ final class EtcdctlSession {
     case "background":
       guard let name = arguments.first else { throw GoldenError(message: "background NAME ...") }
       let program = try etcdctl.start(
-        Array(arguments.dropFirst()), input: command.input, environment: environment)
+        prefix + arguments.dropFirst(), input: command.input, environment: environment)
       background[name] = (program, 0)
       return ""
     case "lines":
@@ -59,7 +62,7 @@ final class EtcdctlSession {
       return mask(lines(of: running.program).dropFirst(running.shown).joined(separator: "\n"))
     default:
       let outcome = try etcdctl.run(
-        [command.name] + arguments, input: input(of: command), environment: environment)
+        prefix + [command.name] + arguments, input: input(of: command), environment: environment)
       remember(outcome.output)
       var output = outcome.output + withoutClientLog(outcome.errors)
       if outcome.status != 0 { output += "exit \(outcome.status)\n" }

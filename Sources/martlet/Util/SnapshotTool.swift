@@ -13,16 +13,16 @@ import Replica
 struct SnapshotTool: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "snapshot",
-    abstract: "Check a snapshot, or found a cluster from one.",
+    abstract: "Take a snapshot, check one, or found a cluster from one.",
     discussion: """
-      A snapshot is made by the running store, with etcdctl or any other client of etcd's:
+      A snapshot is made by the running store; etcdctl and any other client of etcd's get the same:
 
-        etcdctl snapshot save backup.snap
+        martlet util snapshot save backup.snap --endpoints http://127.0.0.1:2379
         martlet util snapshot status backup.snap -w table
         martlet util snapshot restore backup.snap --data-dir restored
         martlet store --data-dir restored
       """,
-    subcommands: [Status.self, Restore.self])
+    subcommands: [Save.self, Status.self, Restore.self])
 
   /// A snapshot as a client got it, or a file of a member's `snap` folder.
   struct Blob {
@@ -47,6 +47,9 @@ struct SnapshotTool: ParsableCommand {
       guard
         let length = SnapshotBlob.fileBytes(ofBlob: size - checksumBytes, footer: footer)
       else {
+        if (try? EtcdSnapshotFile(path).backend()) != nil {
+          throw StartFailure("\(path) is a snapshot of etcd: use 'martlet util import'")
+        }
         // A member's own snapshot has checksums inside, which reading it verifies.
         file = path
         copy = nil
@@ -79,6 +82,15 @@ struct SnapshotTool: ParsableCommand {
     }
 
     func remove() { if let copy { try? FileManager.default.removeItem(atPath: copy) } }
+  }
+
+  struct Save: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Get a snapshot from a member that runs: 'martlet ctl snapshot save'.")
+
+    @OptionGroup var save: SaveSnapshotCommand.Save
+
+    func run() async throws { try await save.run() }
   }
 
   struct Status: ParsableCommand {
@@ -161,20 +173,8 @@ struct SnapshotTool: ParsableCommand {
     @Argument(help: "The snapshot file.")
     var file: String
 
-    @Option(help: "The directory to make (default: NAME.martlet).")
-    var dataDir: String?
-
-    @Option(help: "Human-readable name of the member.")
-    var name = "default"
-
-    @Option(help: "All members of the new cluster: NAME=URL, separated by commas.")
-    var initialCluster: String?
-
-    @Option(help: "This member's peer URLs.")
-    var initialAdvertisePeerUrls = "http://localhost:2380"
-
-    @Option(help: "Tells clusters apart that are started with the same URLs.")
-    var initialClusterToken = "etcd-cluster"
+    @OptionGroup(title: "Member")
+    var member: FoundingMember
 
     @Option(help: "How many revisions are passed over.")
     var bumpRevision: Int64 = 1_000_000_000
@@ -191,28 +191,14 @@ struct SnapshotTool: ParsableCommand {
         throw UsageFailure(
           "--no-mark-compacted needs --bump-revision 0: the revisions passed over never happened")
       }
-      let own = initialAdvertisePeerUrls.split(separator: ",").map(String.init)
-      let cluster = try StoreConfiguration.parseCluster(
-        initialCluster ?? own.map { "\(name)=\($0)" }.joined(separator: ","))
-      guard let named = cluster.first(where: { $0.name == name }),
-        Set(named.urls.map(\.url)) == Set(own)
-      else {
-        throw UsageFailure(
-          "--initial-cluster must name this member (--name \(name)) with its "
-            + "--initial-advertise-peer-urls (\(initialAdvertisePeerUrls))")
-      }
-      let founders = StoreIdentity.members(of: cluster, token: initialClusterToken)
-      let identity = ClusterIdentity(
-        cluster: StoreIdentity.clusterID(members: founders.map(\.id)),
-        member: StoreIdentity.memberID(peerURLs: own, token: initialClusterToken))
-      let directory = dataDir ?? "\(name).martlet"
+      let place = try member.place()
       let blob = try Blob(file, skipsHashCheck: skipHashCheck)
       defer { blob.remove() }
       do {
         let revision = try SnapshotRestore.restore(
-          blob.file, into: directory, identity: identity, founders: founders, bump: bumpRevision,
-          fileSystem: LinuxFileSystem())
-        print("restored \(directory) at revision \(revision)")
+          blob.file, into: place.directory, identity: place.identity, founders: place.founders,
+          bump: bumpRevision, fileSystem: LinuxFileSystem())
+        print("restored \(place.directory) at revision \(revision)")
       } catch {
         throw StartFailure("cannot restore \(file): \(error)")
       }
