@@ -45,7 +45,7 @@ import Testing
       ClusterMember(id: NodeID(1), name: "n", peerURLs: [], clientURLs: [])
     ]).encode()
     bytes[0] = 1
-    bytes.removeLast(5)
+    bytes.removeLast(2)
     let state = try bytes.withUnsafeBytes { try ClusterState(decoding: $0) }
     #expect(state.members.map(\.name) == ["n"] && state.alarms.isEmpty)
   }

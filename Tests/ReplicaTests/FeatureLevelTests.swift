@@ -43,12 +43,13 @@ import Testing
   @Test("Levels are in snapshots; a snapshot of a release that knew none is read as of the first level")
   func snapshots() throws {
     var state = ClusterState(members: [Self.member(1), Self.member(2)])
-    let old = state.encode().dropLast(3)
-    #expect(try Array(old).withUnsafeBytes { try ClusterState(decoding: $0) } == state)
+    let old = state.encode()
+    #expect(try old.withUnsafeBytes { try ClusterState(decoding: $0) } == state)
     state.apply(.announceLevels(id: NodeID(2), Self.levels(1, 5)))
     state.apply(.announceLevels(id: NodeID(1), Self.levels(2, 4)))
     state.apply(.setLevel(FeatureLevel(4)))
     let bytes = state.encode()
+    #expect(bytes.starts(with: old), "a release that knows no levels reads what it knows")
     let read = try bytes.withUnsafeBytes { try ClusterState(decoding: $0) }
     #expect(read == state && read.level == FeatureLevel(4))
     #expect(read.levels(of: NodeID(1)) == Self.levels(2, 4))

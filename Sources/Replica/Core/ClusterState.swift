@@ -132,7 +132,8 @@ extension ClusterState {
       bytes.append(raised.alarm.kind.rawValue)
       bytes.append(raised.isAutomatic ? 1 : 0)
     }
-    // Releases before level 2 stop reading here, and so go on with what they know.
+    // Until levels are told, the form is that of releases which know none. These stop reading here in any case.
+    if level == .first, knownLevels.isEmpty { return bytes }
     bytes.append(littleEndian: level.rawValue)
     bytes.append(varint: UInt64(knownLevels.count))
     for known in knownLevels {
