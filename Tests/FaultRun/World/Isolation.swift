@@ -42,8 +42,12 @@ enum Isolation {
   static func endWithParent() {
     Thread.detachNewThread {
       var byte: UInt8 = 0
-      while read(0, &byte, 1) > 0 {}
-      _exit(130)
+      while true {
+        let count = read(0, &byte, 1)
+        if count > 0 || (count < 0 && errno == EINTR) { continue }
+        report("ended: the process that started the run is gone")
+        _exit(130)
+      }
     }
     for number in [SIGINT, SIGTERM] { signal(number) { _ in _exit(130) } }
   }
