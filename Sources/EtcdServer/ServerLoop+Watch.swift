@@ -272,47 +272,8 @@ extension ServerLoop {
 
   // MARK: The present
 
-  func deliver(_ delivery: WatchDelivery) {
-    let run = delivery.events
-    guard let first = run.parts.first, let last = run.parts.last else { return }
-    // Usually the whole run goes to every watcher in one piece: then only the watcher's id differs.
-    let whole = run.contiguousRange
-    let limit = min(EtcdServerLimits.watchResponseBytes, settings.maxRequestBytes)
-    let isOnePiece = whole.map { $0.count <= limit } ?? false
-    setHeader(max(run.through, last.revision), front.status.term)
-    let shared = header.count
-    run.bytes.withUnsafeBytes { bytes in
-      for id in delivery.watchers {
-        guard let watch = liveWatches[id] else { continue }
-        let stream = watch.stream
-        if stream.isCongested {
-          // It would hold up nobody but cost memory without bound: it catches up when the client has read.
-          liveWatches[id] = nil
-          front.cancelWatch(id)
-          watch.state = .waitingForClient
-          continue
-        }
-        guard isOnePiece, let whole, watch.next <= first.revision else {
-          send(run, to: watch, run.through)
-          setHeader(max(run.through, last.revision), front.status.term)
-          continue
-        }
-        watch.hasSent = true
-        watch.next = run.through.next
-        header.removeSubrange(shared...)
-        header.append(field: 2, int64: watch.id)
-        header.withUnsafeBytes { header in
-          _ = stream.connection.send(
-            stream.stream, header, UnsafeRawBufferPointer(rebasing: bytes[whole]))
-        }
-        metrics.sentBytes &+= UInt64(header.count &+ whole.count)
-        noteUnflushed(stream.connection)
-      }
-    }
-  }
-
   /// Sends the events of `run` from `watch.next` on, in responses cut at revisions' ends.
-  private func send(_ run: EventRun, to watch: Watch, _ revision: Revision) {
+  func send(_ run: EventRun, to watch: Watch, _ revision: Revision) {
     let parts = run.parts
     var first = parts.firstIndex { $0.revision >= watch.next } ?? parts.count
     while first < parts.count {

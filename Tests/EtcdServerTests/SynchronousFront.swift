@@ -80,10 +80,13 @@ final class SynchronousFront: ReplicaFront {
           }
         ))
       for delivery in state.registry.match(entry.events, in: state.view) {
-        for watcher in delivery.watchers {
-          guard let sink = state.sinks[watcher] else { continue }
-          let single = WatchDelivery(watchers: [watcher], events: delivery.events)
-          deliveries.append((sink, [Reply(token: 0, outcome: .events([single]))]))
+        // One for each loop, with the loop's watchers, as `WatchTable` does it.
+        let watchers = Dictionary(grouping: delivery.watchers.filter { state.sinks[$0] != nil }) {
+          ObjectIdentifier(state.sinks[$0]!)
+        }
+        for group in watchers.values {
+          let part = WatchDelivery(watchers: group, events: delivery.events)
+          deliveries.append((state.sinks[group[0]]!, [Reply(token: 0, outcome: .events([part]))]))
         }
       }
     }

@@ -61,6 +61,38 @@ import Testing
     }
   }
 
+  @Test(
+    "Many watchers of one stream get every event under their own ids, however many fit into a frame",
+    arguments: [0, 300, 9_000, 40_000])
+  func manyOnOneStream(valueSize: Int) async throws {
+    try await World.with { _, client in
+      var crowd = try await WatchCall(client)
+      var other = try await WatchCall(client)
+      // Ids of one, two and three bytes, and the one that is left out on the wire.
+      let ids: [Int64] = [0] + (1...60).map { $0 } + (200...240).map { $0 } + [20_000, .max]
+      for id in ids {
+        try await crowd.create("k") { $0.watchID = id }
+        #expect(try await crowd.next().watchID == id)
+      }
+      try await other.create("k")
+      _ = try await other.next()
+      let value = String(repeating: "v", count: valueSize)
+      for revision in Int64(2)...4 {
+        try await client.put("k", value)
+        var seen: [Int64] = []
+        for _ in ids {
+          let response = try await crowd.next()
+          seen.append(response.watchID)
+          #expect(response.header.revision == revision)
+          #expect(response.events.map(describe) == ["PUT k@\(revision)"])
+          #expect(response.events.allSatisfy { $0.kv.value.count == valueSize })
+        }
+        #expect(seen.sorted() == ids)
+        #expect(try await other.next().events.map(describe) == ["PUT k@\(revision)"])
+      }
+    }
+  }
+
   @Test("Reliable, Ordered and Unique where the past meets the present")
   func joining() async throws {
     try await World.with { _, client in

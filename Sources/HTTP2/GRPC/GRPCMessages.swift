@@ -41,7 +41,7 @@ struct GRPCMessages {
   }
 
   /// Hands out the whole messages in `data`; returns how many bytes they took.
-  private static func split(
+  static func split(
     _ data: UnsafeRawBufferPointer, maxSize: Int, _ body: (UnsafeRawBufferPointer) -> Void
   ) -> Result<Int, Fault> {
     var offset = 0

@@ -214,6 +214,17 @@ public final class GRPCServerConnection: HTTP2Delegate {
     }
   }
 
+  /// Sends several messages of a streaming call, each behind its prefix. False if the call is over.
+  @discardableResult
+  public func send(_ stream: StreamID, framed messages: UnsafeRawBufferPointer) -> Bool {
+    if isLocal {
+      _ = GRPCMessages.split(messages, maxSize: .max) { send(stream, $0) }
+      return local?.isOpen(stream) ?? false
+    }
+    handler.connection.sendHeaders(stream, Self.responseHead)
+    return handler.connection.sendData(stream, messages)
+  }
+
   /// Sends the response's head of a streaming call ahead of its first message.
   public func sendHead(_ stream: StreamID) {
     if isLocal { return }
