@@ -16,12 +16,16 @@ import Replica
 /// The first bytes of a connection: who calls whom, in which cluster.
 struct PeerHello: Equatable {
   static let magic: [UInt8] = Array("MARTLETP".utf8)
-  static let version: UInt16 = 1
+  static let version: UInt16 = 2
+  /// Read still: it didn't say where the caller listens.
+  static let versionWithoutURLs: UInt16 = 1
   static let size = 8 + 2 + 8 + 8 + 8
 
   var cluster: UInt64
   var from: NodeID
   var to: NodeID
+  /// Where the caller listens: one that was away while its cluster got new members doesn't know those who call.
+  var urls: [String] = []
 
   /// A caller that is not in the cluster yet, and asks who is.
   static let inquiry = PeerHello(cluster: 0, from: NodeID(0), to: NodeID(0))
@@ -33,6 +37,9 @@ struct PeerHello: Equatable {
     buffer.writeInteger(cluster, endianness: .little)
     buffer.writeInteger(from.rawValue, endianness: .little)
     buffer.writeInteger(to.rawValue, endianness: .little)
+    let list = urls.joined(separator: ",")
+    buffer.writeInteger(UInt32(list.utf8.count), endianness: .little)
+    buffer.writeString(list)
   }
 
   /// Reads a hello; nil while bytes are missing.
@@ -44,17 +51,29 @@ struct PeerHello: Equatable {
       )
     }
     guard buffer.readableBytes >= size else { return nil }
+    let start = buffer.readerIndex
     buffer.moveReaderIndex(forwardBy: magic.count)
     guard let version = buffer.readInteger(endianness: .little, as: UInt16.self),
       let cluster = buffer.readInteger(endianness: .little, as: UInt64.self),
       let from = buffer.readInteger(endianness: .little, as: UInt64.self),
       let to = buffer.readInteger(endianness: .little, as: UInt64.self)
     else { return nil }
-    guard version == PeerHello.version else {
+    guard version == PeerHello.version || version == versionWithoutURLs else {
       throw PeerRefusal(
         .version, "member protocol version \(version), this member speaks \(PeerHello.version)")
     }
-    return PeerHello(cluster: cluster, from: NodeID(from), to: NodeID(to))
+    var hello = PeerHello(cluster: cluster, from: NodeID(from), to: NodeID(to))
+    if version == versionWithoutURLs { return hello }
+    let length = buffer.readInteger(endianness: .little, as: UInt32.self)
+    if let length, length > Limits.urlBytes {
+      throw PeerRefusal(.notAPeer, "a hello with \(length) bytes of peer URLs, over the limit")
+    }
+    guard let length, let list = buffer.readString(length: Int(length)) else {
+      buffer.moveReaderIndex(to: start)
+      return nil
+    }
+    hello.urls = list.split(separator: ",").map(String.init)
+    return hello
   }
 }
 
@@ -134,6 +153,10 @@ enum Limits {
   static let directBytes = 32 << 10
   /// How long a member that was removed is still spoken to, so that it hears of it.
   static let removedGrace = TimeAmount.seconds(2)
+  /// Bytes of a caller's peer URLs: a few dozen each.
+  static let urlBytes: UInt32 = 8 << 10
+  /// Callers that this member doesn't know yet and answers nevertheless: more than a cluster has members.
+  static let introducedMembers = 64
   /// Bytes of an answer about the members: some hundred for each of a few dozen.
   static let rosterBytes: UInt32 = 1 << 20
   /// Time to connect and be accepted.

@@ -20,6 +20,7 @@ final class PeerLink {
   private let settings: PeerNetwork.Settings
   let address: PeerAddress
   private let loop: any EventLoop
+  private let directory: PeerDirectory
   private weak var receiver: (any PeerReceiver)?
   private let log: Logger
   private var state = State.idle
@@ -35,9 +36,10 @@ final class PeerLink {
 
   init(
     settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, outlet: PeerOutlet,
-    loop: any EventLoop, receiver: any PeerReceiver, log: Logger
+    loop: any EventLoop, directory: PeerDirectory, receiver: any PeerReceiver, log: Logger
   ) {
     id = peer
+    self.directory = directory
     self.outlet = outlet
     self.address = address
     self.settings = settings
@@ -91,7 +93,9 @@ final class PeerLink {
   /// Puts a connected socket on the event loop, and says hello on it.
   private func adopt(_ descriptor: Int32) {
     let bound = NIOLoopBound(self, eventLoop: loop)
-    let hello = PeerHello(cluster: settings.cluster, from: settings.member, to: id)
+    let hello = PeerHello(
+      cluster: settings.cluster, from: settings.member, to: id,
+      urls: directory.urls(of: settings.member))
     let duplicate = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
     duplicateDescriptor = duplicate >= 0 ? duplicate : nil
     let (security, host, port) = (settings.security, address.host, address.port)
@@ -236,14 +240,17 @@ final class PeerAcceptor: ChannelInboundHandler {
   private let directory: PeerDirectory
   private let receiver: any PeerReceiver
   private let log: Logger
+  /// Called when a caller was let in that isn't a member yet.
+  private let introduced: () -> Void
   private var received: ByteBuffer?
   private var peer: NodeID?
   private var messages: [PeerMessage] = []
 
   init(
     settings: PeerNetwork.Settings, directory: PeerDirectory, receiver: any PeerReceiver,
-    log: Logger
+    log: Logger, introduced: @escaping () -> Void
   ) {
+    self.introduced = introduced
     self.settings = settings
     self.directory = directory
     self.receiver = receiver
@@ -314,9 +321,14 @@ final class PeerAcceptor: ChannelInboundHandler {
       throw PeerRefusal(
         .removedMember, "member \(hello.from) has been removed from this cluster")
     }
-    guard directory.isMember(hello.from) else {
+    if directory.isMember(hello.from) { return }
+    guard directory.introduce(hello.from, urls: hello.urls) else {
       throw PeerRefusal(.unknownMember, "member \(hello.from) is not in this cluster")
     }
+    log.info(
+      "answering a member that the log doesn't name yet",
+      metadata: ["peer": "\(hello.from)", "address": "\(hello.urls.joined(separator: ","))"])
+    introduced()
   }
 
   /// Tells a member that is about to join who there is, and hangs up.

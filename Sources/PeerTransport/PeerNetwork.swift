@@ -93,7 +93,8 @@ public final class PeerNetwork: PeerSender {
             _ = try settings.security?.accepted(channel, address.host, address.port)
             try channel.pipeline.syncOperations.addHandler(
               PeerAcceptor(
-                settings: settings, directory: directory, receiver: receiver, log: log))
+                settings: settings, directory: directory, receiver: receiver, log: log
+              ) { [weak self] in self?.adoptIntroduced() })
           }
         }
       do {
@@ -112,8 +113,11 @@ public final class PeerNetwork: PeerSender {
 
   public func update(_ roster: ClusterRoster) {
     directory.update(roster)
-    loop.execute { [self] in adopt(roster) }
+    loop.execute { [self] in adopt(directory.reachable) }
   }
+
+  /// Somebody called who isn't a member as far as this one knows: it must be answered. On the loop.
+  private func adoptIntroduced() { adopt(directory.reachable) }
 
   /// Dials the members that are new or have moved, and lets go of those that have left. On the loop.
   private func adopt(_ roster: ClusterRoster) {
@@ -128,7 +132,7 @@ public final class PeerNetwork: PeerSender {
       }
       let link = PeerLink(
         settings: settings, peer: member.id, address: address, outlet: PeerOutlet(), loop: loop,
-        receiver: receiver, log: log)
+        directory: directory, receiver: receiver, log: log)
       kept.append(link)
       link.connect()
     }

@@ -31,7 +31,8 @@ import Testing
     var receivers: [Receiver] = []
     var roster = ClusterRoster(members: [])
 
-    static func start() async throws -> Pair {
+    /// - Parameter isForgotten: whether the second member has never heard of the first.
+    static func start(isForgotten: Bool = false) async throws -> Pair {
       var pair = Pair()
       let ports = try [Loopback.freePort(), Loopback.freePort()]
       pair.roster.members = ports.enumerated().map { index, port in
@@ -40,10 +41,12 @@ import Testing
           peerURLs: ["http://127.0.0.1:\(port)"], clientURLs: [])
       }
       for own in 0..<2 {
+        var roster = pair.roster
+        if isForgotten, own == 1 { roster.members.removeFirst() }
         let network = PeerNetwork(
           settings: PeerNetwork.Settings(
             cluster: 7, member: NodeID(UInt64(own + 1)), listen: [("127.0.0.1", Int(ports[own]))],
-            roster: pair.roster),
+            roster: roster),
           log: Logger(label: "test"))
         let receiver = Receiver()
         pair.networks.append(network)
@@ -128,6 +131,24 @@ import Testing
       try await Task.sleep(for: .milliseconds(5))
     }
     #expect(pair.receivers[1].received.withLock { $0.isEmpty })
+    await pair.stop()
+  }
+
+  /// Seed 11 of the simulator with members that come and go: one that was away while the others were replaced refused
+  /// the new leader, of whom its log didn't know, and never caught up.
+  @Test(.timeLimit(.minutes(1))) func aMemberThatIsNotKnownYetIsAnswered() async throws {
+    let pair = try await Pair.start(isForgotten: true)
+    try await pair.awaitConnection()
+    while pair.receivers[0].received.withLock({ $0.isEmpty }) {
+      pair.networks[1].send([(to: NodeID(1), message: .forwardRefused(firstSequence: 1))])
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    // When the log says that it was removed, that is what it hears.
+    pair.networks[1].update(ClusterRoster(members: [pair.roster.members[1]], removed: [NodeID(1)]))
+    while !pair.receivers[0].removed.withLock({ $0 }) {
+      pair.networks[0].send([(to: NodeID(2), message: .forwardRefused(firstSequence: 1))])
+      try await Task.sleep(for: .milliseconds(5))
+    }
     await pair.stop()
   }
 
