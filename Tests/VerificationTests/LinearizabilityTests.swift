@@ -190,6 +190,30 @@ struct Story {
     }
   }
 
+  /// Seed 391 of the simulator with members that come and go: the wrong one of two unknown calls was put into a gap,
+  /// and the watch that rightly told nothing of it was then called unreliable.
+  @Test("A watcher that was told of nothing rules guesses out, too")
+  func silence() throws {
+    var story = Story()
+    story.put("a", "1", 0...1, revision: nil)
+    // The younger one, which is tried first.
+    story.put("b", "2", 1...2, revision: nil)
+    story.put("c", "3", 3...4, revision: 3)
+    var stream = WatchHistory(ModelWatch(ModelRange(Story.key("b"))))
+    stream.append(.created(revision: 1))
+    stream.append(.progress(revision: 3))
+    let timeline = try LinearizabilityChecker.check(story.history, watches: [stream])
+    #expect(timeline.record(Story.key("a"), at: 2)?.value == Story.key("1"))
+    try WatchChecker.check(stream, against: timeline)
+    // If no call is left, the store kept something from somebody.
+    var other = WatchHistory(ModelWatch(ModelRange([0], end: [0])))
+    other.append(.created(revision: 1))
+    other.append(.progress(revision: 2))
+    #expect(throws: BrokenGuarantee.self) {
+      try LinearizabilityChecker.check(story.history, watches: [other])
+    }
+  }
+
   @Test("A transaction is one revision, and takes the branch that its predicates say")
   func transactions() throws {
     func txn(_ succeeded: Bool, _ responses: [ModelResponse], revision: Int64) -> Story {

@@ -22,7 +22,7 @@ import Primitives
 // 3. A revision that nobody was told of is a *gap*: there one of the calls with unknown outcome happened (or
 //    the end of a lease). Which one is searched for, depth first, the youngest call first; a wrong
 //    guess soon contradicts the next answer that reads the key, and is taken back. What a watcher saw
-//    at that revision, where one did, settles it at once.
+//    at that revision, or that it saw nothing, settles it at once.
 //
 // Real time is checked along the way. Walking through the revisions, `instant` is the earliest moment at which
 // the call under consideration can have happened: no earlier than its own start, nor than any call of a lower
@@ -56,6 +56,7 @@ public struct LinearizabilityChecker {
   private var madeBefore: [UInt64] = []
   /// What watchers saw, by revision.
   private let witness: [Int64: [Sighting]]
+  private let coverages: [Coverage]
   private var isUsed: [Bool] = []
   /// Which calls were used up to now, and where.
   private var used: [(revision: Int64, call: Int)] = []
@@ -68,10 +69,11 @@ public struct LinearizabilityChecker {
   private let lastRevision: Int64
 
   private init(
-    _ history: History, _ witness: [Int64: [Sighting]]
+    _ history: History, _ witness: [Int64: [Sighting]], _ coverages: [Coverage]
   ) throws(BrokenGuarantee) {
     calls = history.calls
     self.witness = witness
+    self.coverages = coverages
     isUsed = [Bool](repeating: false, count: calls.count)
     var last: Int64 = 1
     for (number, call) in calls.enumerated() {
@@ -136,14 +138,9 @@ public struct LinearizabilityChecker {
         }
       }
     }
-    var checker = try LinearizabilityChecker(history, witness)
+    var checker = try LinearizabilityChecker(
+      history, witness, watches.compactMap { Coverage($0) })
     return try checker.search()
-  }
-
-  /// What one watcher was told of one revision.
-  private struct Sighting {
-    var watch: ModelWatch
-    var events: [ModelEvent]
   }
 
   // MARK: The walk
@@ -173,7 +170,7 @@ public struct LinearizabilityChecker {
           let candidates = candidates(at: next)
           choices.append(Choice(revision: next, candidates: candidates, instant: instant))
           if let first = candidates.first {
-            failure = make(next, by: first, &instant)
+            failure = make(next, by: first, &instant, isGuess: true)
             continue
           }
           failure = BrokenGuarantee(
@@ -196,7 +193,7 @@ public struct LinearizabilityChecker {
         guard last.place < last.candidates.count else { continue }
         choices.append(last)
         instant = last.instant
-        failure = make(last.revision, by: last.candidates[last.place], &instant)
+        failure = make(last.revision, by: last.candidates[last.place], &instant, isGuess: true)
         resumed = true
         break
       }
@@ -253,7 +250,7 @@ public struct LinearizabilityChecker {
   }
 
   private mutating func make(
-    _ revision: Int64, by maker: Int, _ instant: inout UInt64
+    _ revision: Int64, by maker: Int, _ instant: inout UInt64, isGuess: Bool = false
   ) -> BrokenGuarantee? {
     let call = calls[maker]
     instant = max(instant, call.start)
@@ -273,7 +270,21 @@ public struct LinearizabilityChecker {
           "watchers saw \(seen.events) at revision \(revision), which \(call.text) doesn't do")
       }
     }
+    if isGuess, let missed = missedEvent(at: revision) {
+      return BrokenGuarantee(
+        "Linearizable",
+        "watchers saw nothing at revision \(revision), but \(call.text) would have made \(missed)")
+    }
     return observe(at: revision, &instant)
+  }
+
+  /// An event that a watcher would have been told of, and was not.
+  private func missedEvent(at revision: Int64) -> ModelEvent? {
+    let events = timeline.events(at: revision)
+    for coverage in coverages where coverage.isSilent(at: revision) {
+      if let event = events.first(where: { coverage.watch.wants($0) }) { return event }
+    }
+    return nil
   }
 
   /// Checks the calls that were told `revision`, which is the newest.
