@@ -259,6 +259,42 @@ struct SampleSnapshot {
     }
   }
 
+  /// Found by reading the code for the simulator's sake: after a failed fsync the kernel shows bytes that the disk
+  /// doesn't have, and the next fsync succeeds. The transfer that was tried again installed such a file.
+  @Test(arguments: [false, true]) func aFailedSyncIsNotTriedAgainOnTheSameBytes(isRestarted: Bool) throws {
+    let sample = SampleSnapshot.large(bytes: 20_000)
+    let source = try SampleSnapshot.makeDisk()
+    let file = try sample.write(on: source)
+    let bytes = try #require(source.contents(of: file.path))
+    for seed in 1...20 as ClosedRange<UInt64> {
+      let disk = try SampleSnapshot.makeDisk(seed: seed)
+      func receive(_ receiver: inout SnapshotReceiver) throws -> SnapshotFile {
+        if let job = try receiver.append(bytes, at: 0) { try receiver.completed(job.perform(on: disk)) }
+        return try receiver.install(on: disk)
+      }
+      func receiver() throws -> SnapshotReceiver {
+        try SnapshotReceiver(
+          directory: SampleSnapshot.directory, clusterID: 0xC1, index: file.index, term: file.term,
+          bytes: file.bytes, checksum: file.checksum, fileSystem: disk)
+      }
+      var first = try receiver()
+      disk.setFault { operation in
+        switch operation {
+        case .syncData: PersistenceError(.io, "Input/output error")
+        // Whether the process dies before it has removed the file.
+        case .remove: isRestarted ? PersistenceError(.io, "Input/output error") : nil as PersistenceError?
+        default: nil
+        }
+      }
+      #expect(throws: PersistenceError.self) { try receive(&first) }
+      disk.setFault(nil)
+      var second = try receiver()
+      let installed = try receive(&second)
+      disk.crash()
+      #expect(try Self.read(installed, on: disk) == sample.contents, "seed \(seed)")
+    }
+  }
+
   @Test func chunksThatDontFitAreRefused() throws {
     let disk = try SampleSnapshot.makeDisk()
     var receiver = try SnapshotReceiver(

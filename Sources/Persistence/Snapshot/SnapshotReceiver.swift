@@ -17,6 +17,9 @@ public struct SnapshotReceiver: Sendable {
   public let checksum: UInt32
   /// The next byte that is wanted.
   public private(set) var offset: UInt64
+  /// How many bytes an earlier attempt left. Its sync may have failed, and then they are perhaps in the page cache
+  /// only, which says that they are written: so they are written again before they are relied on.
+  private var inherited: UInt64 = 0
   private var nextTicket: UInt64 = 0
 
   /// Begins a transfer, or continues one of the same file that left its bytes here. Blocks shortly.
@@ -37,6 +40,7 @@ public struct SnapshotReceiver: Sendable {
       try fileSystem.perform([.remove(path: path)])
     } else {
       offset = present
+      inherited = present
     }
   }
 
@@ -94,6 +98,7 @@ public struct SnapshotReceiver: Sendable {
     on fileSystem: any FileSystem
   ) throws(PersistenceError) -> SnapshotFile {
     do throws(PersistenceError) {
+      try rewriteInherited(on: fileSystem)
       try fileSystem.perform([.syncData(path: path)])
       let reader = try SnapshotReader(path: path, clusterID: clusterID, fileSystem: fileSystem)
       guard reader.file.index == index, reader.file.term == term, reader.file.bytes == bytes,
@@ -104,7 +109,8 @@ public struct SnapshotReceiver: Sendable {
       }
     } catch {
       offset = 0
-      if error.code != .io { try fileSystem.perform([.remove(path: path)]) }
+      // What can't be removed is overwritten by the next attempt.
+      try? fileSystem.perform([.remove(path: path)])
       throw error
     }
     let final = directory + "/" + SnapshotFile.name(index: index, term: term) + SnapshotFile.suffix
@@ -112,6 +118,19 @@ public struct SnapshotReceiver: Sendable {
       .rename(from: path, to: final), .syncDirectory(path: directory),
     ])
     return SnapshotFile(path: final, index: index, term: term, bytes: bytes, checksum: checksum)
+  }
+
+  private func rewriteInherited(on fileSystem: any FileSystem) throws(PersistenceError) {
+    var place: UInt64 = 0
+    while place < inherited {
+      let count = Int(min(inherited - place, UInt64(SnapshotLimits.pieceBytes)))
+      let piece = try fileSystem.read(path, at: place, count: count)
+      guard piece.count == count else {
+        throw PersistenceError(.corrupt, "the file became shorter", path: path, offset: place)
+      }
+      try fileSystem.perform([.write(path: path, offset: place, bytes: .array(piece))])
+      place += UInt64(count)
+    }
   }
 
   /// A job that removes what was received.
