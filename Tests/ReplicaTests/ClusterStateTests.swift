@@ -40,6 +40,24 @@ import Testing
     #expect(state.alarms.isEmpty, "those of a removed member went with it")
   }
 
+  /// Seed 640 of the simulator with members that come and go: one that joined after a member with an alarm had been
+  /// removed kept that alarm, refused what the others took, and its state differed from theirs.
+  @Test func whoeverReadsTheLogFromItsBeginningComesToTheSame() {
+    func member(_ id: UInt64) -> ClusterMember {
+      ClusterMember(id: NodeID(id), name: "", peerURLs: ["http://m\(id):1"], clientURLs: [])
+    }
+    let log: [ClusterCommand] = [
+      .setAlarm(Alarm(.noSpace, member: NodeID(1)), isActive: true, isAutomatic: true),
+      .addMember(member(3)), .removeMember(NodeID(1)), .addMember(member(4)),
+    ]
+    var founder = ClusterState(members: [member(1), member(2)])
+    for command in log { founder.apply(command) }
+    // It asked the others who there is before it started.
+    var newcomer = ClusterState(members: founder.members)
+    for command in log { newcomer.apply(command) }
+    #expect(newcomer == founder)
+  }
+
   @Test func snapshotsOfTheFirstVersionAreRead() throws {
     var bytes = ClusterState(members: [
       ClusterMember(id: NodeID(1), name: "n", peerURLs: [], clientURLs: [])

@@ -69,10 +69,12 @@ struct ClusterState: Sendable, Equatable {
       guard member(new.id) == nil, !removed.contains(new.id) else { return }
       members.insert(new, at: members.firstIndex { $0.id > new.id } ?? members.count)
     case .removeMember(let id):
-      guard let position = members.firstIndex(where: { $0.id == id }) else { return }
-      members.remove(at: position)
+      // A newcomer starts with the members that there are, and may then read the log from its beginning: of one
+      // that left before it came, the alarms stand in the log, too, and must go.
+      members.removeAll { $0.id == id }
       alarms.removeAll { $0.alarm.member == id }
       knownLevels.removeAll { $0.member == id }
+      if removed.contains(id) { return }
       if removed.count == ClusterState.rememberedRemovals { removed.removeFirst() }
       removed.append(id)
     case .updateMember(let id, let peerURLs):
