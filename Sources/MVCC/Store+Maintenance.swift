@@ -126,6 +126,9 @@ extension Store {
     {
       if candidate == record {
         root.history.remove(at: &cursor, arena)
+        #if PLANTED_BUGS
+          if PlantedBug.leakyCompaction.isPlanted { return }
+        #endif
         arena.retire(record)
         return
       }

@@ -27,6 +27,23 @@
     /// A follower accepts an append whatever precedes it.
     case unmatchedAppend = "unmatched-append"
 
+    /// A leader commits entries of earlier terms by counting copies.
+    case commitByCounting = "commit-by-counting"
+    /// A member forgets at restart for whom it voted.
+    case forgottenVote = "forgotten-vote"
+    /// Learners vote, and count in every quorum.
+    case learnersVote = "learners-vote"
+    /// In a joint membership the incoming half decides alone.
+    case incomingHalfAlone = "incoming-half-alone"
+    /// The membership is changed while an earlier change is not committed.
+    case changeWhileUncommitted = "change-while-uncommitted"
+    /// A new leader changes the membership before an entry of its term is committed.
+    case changeBeforeOwnTerm = "change-before-own-term"
+    /// A membership holds although its entry was replaced.
+    case membershipNotTakenBack = "membership-not-taken-back"
+    /// A snapshot carries the oldest membership that the member remembers.
+    case staleSnapshotMembership = "stale-snapshot-membership"
+
     // MARK: Replica
 
     /// Replies leave before readers see the revision that they name.
@@ -45,6 +62,18 @@
     case forgottenLeases = "forgotten-leases"
     /// A new leader ends leases at once.
     case leasesWithoutGrace = "leases-without-grace"
+    /// A deposed leader goes on ending leases, through its successor. (etcd#15247)
+    case staleLeaseRevoke = "stale-lease-revoke"
+    /// A snapshot's state is ahead of its index, so that entries are applied twice after a restart.
+    case applyTwice = "apply-twice"
+    /// The log is released up to the newest snapshot, whatever the one before needs.
+    case logReleasedTooFar = "log-released-too-far"
+    /// A watch from a compacted revision is taken, and what is gone is passed over.
+    case silentCompaction = "silent-compaction"
+    /// Nothing is refused when the quota is used up.
+    case ignoredQuota = "ignored-quota"
+    /// A cluster restored from a backup counts revisions on from there.
+    case restoreWithoutBump = "restore-without-bump"
     /// Progress is told one revision ahead.
     case progressAhead = "progress-ahead"
     /// A watch from a past revision starts with the present.
@@ -76,6 +105,10 @@
     case missingKeyPredicate = "missing-key-predicate"
     /// The proposing member applies what the others don't.
     case applyForClients = "apply-for-clients"
+    /// A restored store's revision is that of its newest record. (etcd#17780)
+    case revisionOfRecords = "revision-of-records"
+    /// What compaction removes isn't given back.
+    case leakyCompaction = "leaky-compaction"
     /// A restored store has forgotten which keys its leases hold.
     case restoreWithoutLeaseKeys = "restore-without-lease-keys"
 
@@ -89,6 +122,12 @@
     case trustedPageCache = "trusted-page-cache"
     /// A damaged snapshot is used.
     case unverifiedSnapshot = "unverified-snapshot"
+    /// Entries that were replaced come back at restart.
+    case replacedEntriesReturn = "replaced-entries-return"
+    /// Damage in the log is taken for its torn end.
+    case cutAtDamage = "cut-at-damage"
+    /// A batch validates wherever in the log's files it lies, also one of their last use.
+    case placelessChecksum = "placeless-checksum"
 
     // Written once, before the process does anything else, and then only read.
     private nonisolated(unsafe) static var planted: PlantedBug?

@@ -12,9 +12,9 @@ extension RaftCore {
     guard role == .leader else { return .notLeader(leader: leader) }
     guard transferTarget == nil else { return .refused(.transferringLeadership) }
     // Without an entry of its own term committed, the leader may not know an earlier leader's change.
-    guard memberships[memberships.count - 1].index <= commit, commit >= termStart else {
-      return .refused(.membershipChangePending)
-    }
+    guard memberships[memberships.count - 1].index <= commit || mayOverlapChanges,
+      commit >= termStart || mayChangeAtOnce
+    else { return .refused(.membershipChangePending) }
     guard !membership.isJoint || change.steps.isEmpty else {
       return .refused(.membershipChangePending)
     }
@@ -25,6 +25,14 @@ extension RaftCore {
     appendMembership(target, context: change.context)
     return .accepted(first: index, term: term)
   }
+
+  #if PLANTED_BUGS
+    private var mayOverlapChanges: Bool { settings.plantedBugs.contains(.changeWhileUncommitted) }
+    private var mayChangeAtOnce: Bool { settings.plantedBugs.contains(.changeBeforeOwnTerm) }
+  #else
+    private var mayOverlapChanges: Bool { false }
+    private var mayChangeAtOnce: Bool { false }
+  #endif
 
   /// The membership that holds now: the newest in the log, committed or not.
   public var membership: Membership { memberships[memberships.count - 1].membership }
@@ -44,6 +52,9 @@ extension RaftCore {
   /// The entries from `index` on are being replaced, and their memberships with them.
   mutating func dropMemberships(from index: LogIndex) {
     guard memberships.count > 1, memberships[memberships.count - 1].index >= index else { return }
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.membershipNotTakenBack) { return }
+    #endif
     while memberships.count > 1, memberships[memberships.count - 1].index >= index {
       memberships.removeLast()
     }
@@ -79,6 +90,11 @@ extension RaftCore {
       progress.isVoter = membership.voters.contains(member)
       progress.isOutgoingVoter = membership.votersOutgoing.contains(member)
       progress.isLeaving = false
+      #if PLANTED_BUGS
+        if settings.plantedBugs.contains(.learnersVote), membership.learners.contains(member) {
+          progress.isVoter = true
+        }
+      #endif
       adopted.append(progress)
     }
     if role == .leader {

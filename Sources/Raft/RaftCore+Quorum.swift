@@ -15,6 +15,9 @@ extension RaftCore {
     let incoming = majorityValue(
       count: voterCount, own: isVoter ? own : nil, value, includes: { $0.isVoter })
     if outgoingVoterCount == 0 { return incoming }
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.incomingHalfAlone) { return incoming }
+    #endif
     let outgoing = majorityValue(
       count: outgoingVoterCount, own: isOutgoingVoter ? own : nil, value,
       includes: { $0.isOutgoingVoter })
@@ -27,7 +30,7 @@ extension RaftCore {
     includes: (borrowing Progress) -> Bool
   ) -> UInt64 {
     if count == 0 { return 0 }
-    return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: count) { values in
+    return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: room(for: count)) { values in
       // Insertion into a descending list; there are few voters.
       var filled = 0
       func insert(_ new: UInt64) {
@@ -43,9 +46,19 @@ extension RaftCore {
       for position in peers.indices where includes(peers[position]) {
         insert(value(peers[position]))
       }
-      invariant(filled == count, "the voters are miscounted")
+      invariant(filled == room(for: count), "the voters are miscounted")
       return values[count / 2]
     }
+  }
+
+  @inline(__always)
+  private func room(for count: Int) -> Int {
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.learnersVote) {
+        return count + peers.count { $0.isVoter && membership.learners.contains($0.id) }
+      }
+    #endif
+    return count
   }
 
   /// What the answers so far decide.
@@ -68,6 +81,9 @@ extension RaftCore {
     }
     let incoming = half(voterCount, isVoter ? .some(own) : nil, { $0.isVoter })
     if outgoingVoterCount == 0 { return incoming }
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.incomingHalfAlone) { return incoming }
+    #endif
     let outgoing = half(
       outgoingVoterCount, isOutgoingVoter ? .some(own) : nil, { $0.isOutgoingVoter })
     if incoming == .lost || outgoing == .lost { return .lost }

@@ -8,6 +8,11 @@ extension RaftCore {
     guard index <= applied, let term = log.term(at: index),
       let record = memberships.last(where: { $0.index <= index })
     else { return nil }
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.staleSnapshotMembership) {
+        return SnapshotMetadata(index: index, term: term, membership: memberships[0].membership)
+      }
+    #endif
     return SnapshotMetadata(index: index, term: term, membership: record.membership)
   }
 

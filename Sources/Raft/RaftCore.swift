@@ -154,6 +154,9 @@ public struct RaftCore: Sendable {
     invariant(
       settings.limits.unappliedBytes > settings.limits.uncommittedBytes,
       "a follower must be able to hold what its leader may propose")
+    invariant(
+      settings.limits.unappliedBytes > settings.limits.tailBytes,
+      "a follower must be able to hold what it keeps for others")
     self.id = id
     self.settings = settings
     self.random = random
@@ -161,6 +164,9 @@ public struct RaftCore: Sendable {
     log = Log(start: start)
     term = max(start.hardState.term, log.lastTerm)
     vote = term == start.hardState.term ? start.hardState.vote : nil
+    #if PLANTED_BUGS
+      if settings.plantedBugs.contains(.forgottenVote) { vote = nil }
+    #endif
     applied = max(start.applied, start.snapshot.index)
     invariant(applied <= log.lastIndex, "more was applied than the log holds")
     // The commit index may have been written ahead of entries that this member never got to disk.

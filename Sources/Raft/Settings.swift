@@ -29,7 +29,7 @@ public struct Limits: Sendable {
   /// Proposed and not yet committed; past it proposals are refused. Bytes.
   public var uncommittedBytes = 64 << 20
   /// A follower holds at most this much that is not yet applied; past it, it takes no more entries.
-  /// Must exceed `uncommittedBytes`. Bytes.
+  /// What is applied and kept in memory counts as well. Must exceed `uncommittedBytes` and `tailBytes`. Bytes.
   public var unappliedBytes = 512 << 20
   /// The log kept in memory for followers that lag a little, after entries are durable and applied.
   /// Bytes.
@@ -73,5 +73,19 @@ public struct Limits: Sendable {
     public static let commitPastMatch = PlantedBugs(rawValue: 1 << 10)
     /// A follower accepts an append whatever precedes it.
     public static let unmatchedAppend = PlantedBugs(rawValue: 1 << 11)
+    /// A member forgets at restart for whom it voted.
+    public static let forgottenVote = PlantedBugs(rawValue: 1 << 6)
+    /// Learners vote, and count in every quorum.
+    public static let learnersVote = PlantedBugs(rawValue: 1 << 12)
+    /// In a joint membership the incoming half decides alone.
+    public static let incomingHalfAlone = PlantedBugs(rawValue: 1 << 13)
+    /// The membership is changed while an earlier change is not committed.
+    public static let changeWhileUncommitted = PlantedBugs(rawValue: 1 << 14)
+    /// A new leader changes the membership before an entry of its term is committed.
+    public static let changeBeforeOwnTerm = PlantedBugs(rawValue: 1 << 15)
+    /// A membership holds although its entry was replaced.
+    public static let membershipNotTakenBack = PlantedBugs(rawValue: 1 << 16)
+    /// A snapshot carries the oldest membership that the member remembers.
+    public static let staleSnapshotMembership = PlantedBugs(rawValue: 1 << 17)
   }
 #endif

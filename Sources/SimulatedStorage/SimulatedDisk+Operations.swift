@@ -176,15 +176,16 @@ extension SimulatedDisk.State {
 
   /// Brings pending changes to the platters, each sector with a chance of `numerator / denominator`.
   private mutating func settle(_ id: Int, keeping numerator: UInt64, of denominator: UInt64) {
-    guard var file = files[id] else { return }
+    guard let changes = files[id]?.pending, !changes.isEmpty else { return }
+    files[id]!.pending = []
     let sector = SimulatedDisk.sectorBytes
-    for change in file.pending {
+    for change in changes {
       switch change {
       case .resize(let size):
-        if random.below(denominator) < numerator { Self.resize(&file.durable, to: size) }
+        if random.below(denominator) < numerator { Self.resize(&files[id]!.durable, to: size) }
       case .write(let offset, let bytes):
         if numerator >= denominator {
-          Self.apply(bytes[...], at: offset, to: &file.durable)
+          Self.apply(bytes[...], at: offset, to: &files[id]!.durable)
           continue
         }
         var start = 0
@@ -192,14 +193,12 @@ extension SimulatedDisk.State {
           // Up to the next sector's border in the file.
           let end = min(bytes.count, start + sector - (offset + start) % sector)
           if random.below(denominator) < numerator {
-            Self.apply(bytes[start..<end], at: offset + start, to: &file.durable)
+            Self.apply(bytes[start..<end], at: offset + start, to: &files[id]!.durable)
           }
           start = end
         }
       }
     }
-    file.pending = []
-    files[id] = file
   }
 
   /// What a failed operation leaves behind.

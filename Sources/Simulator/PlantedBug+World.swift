@@ -1,5 +1,6 @@
 #if PLANTED_BUGS
   import Primitives
+  import Raft
 
   extension PlantedBug {
     /// A seed that catches it, as `Docs/Testing.md` has it; the table of 25 November 2026.
@@ -45,10 +46,63 @@
         options.required = [.crash, .crashAll]
       case .snapshotWithoutLogRestart:
         options.required = [.isolate, .crash, .isolate]
-        options.snapshotCount = 10
+        adjust { $0.bounds.snapshotCount = 10 }
       case .forgottenLeases, .leasesWithoutGrace, .idleRenewal:
         options.required = [.crashLeader, .isolate, .transfer]
         adjust { swarm in swarm.weights.removeAll { $0.fault == .clockJump } }
+      case .forgottenVote:
+        // Two must stand for one term, and a voter must crash between their requests.
+        adjust {
+          $0.weights = [(.duel, 1)]
+          $0.stallOneIn = 2
+          $0.longestStall = 400_000_000
+          $0.aimedCrashOneIn = 1
+          $0.longestCalm = 3_000_000_000
+        }
+        options.memberCount = 5
+        options.faultyTime = .seconds(90)
+      case .commitByCounting, .replacedEntriesReturn:
+        adjust {
+          $0.bounds.raft.appendBytes = 300
+          $0.bounds.raft.inFlightMessages = 1
+          $0.bounds.snapshotCount = 400
+          $0.stallOneIn = 8
+          $0.longestStall = 3_000_000_000
+          $0.longestCalm = 2_000_000_000
+        }
+        options.required = [.isolate, .crashLeader, .split, .pauseLeader, .crash]
+        options.faultyTime = .seconds(60)
+      case .learnersVote:
+        options.required = [.addMember, .addMember, .isolate, .split, .crash]
+      case .incomingHalfAlone, .changeWhileUncommitted, .changeBeforeOwnTerm,
+        .membershipNotTakenBack:
+        options.required = [.joint, .isolate, .crashLeader, .pauseLeader, .split]
+        options.faultyTime = .seconds(60)
+      case .staleSnapshotMembership:
+        options.required = [.addMember, .replaceMember, .crash, .crashAll]
+        adjust { $0.bounds.snapshotCount = 10 }
+      case .staleLeaseRevoke:
+        options.required = [.isolate, .pauseLeader, .transfer, .split]
+        adjust { swarm in swarm.weights.removeAll { $0.fault == .clockJump } }
+      case .applyTwice:
+        options.required = [.crash, .crashAll]
+      case .logReleasedTooFar:
+        options.required = [.rot, .rot]
+        adjust {
+          $0.bounds.segmentBytes = 4 << 10
+          $0.bounds.snapshotCount = 100
+        }
+      case .ignoredQuota:
+        adjust { $0.bounds.quotaBytes = 32 << 10 }
+        options.faultyTime = .seconds(60)
+      case .cutAtDamage:
+        options.required = [.rotLog, .misdirect]
+      case .placelessChecksum:
+        options.required = [.crash, .crashAll, .kill]
+        adjust {
+          $0.bounds.segmentBytes = 4 << 10
+          $0.bounds.snapshotCount = 20
+        }
       case .retriedForward:
         adjust { $0.lossOneIn = 10 }
       default: break

@@ -18,7 +18,8 @@ struct MartletSim: ParsableCommand {
 
         martlet-sim --seed 42 --trace  one run, and all that happens in it
         martlet-sim --seeds 1000       seeds 1...1000
-        martlet-sim --first 5000 --seeds 1000
+        martlet-sim --first 5000 --hours 24 --seconds 120
+                                       a simulated day, in runs of two minutes and what it takes to settle
       """)
 
   @Option(help: "Run this seed alone.")
@@ -27,8 +28,14 @@ struct MartletSim: ParsableCommand {
   @Option(help: "The first seed of a series.")
   var first: UInt64 = 1
 
-  @Option(help: "How many seeds to run.")
-  var seeds: UInt64 = 100
+  @Option(help: "How many seeds to run; without it 100, or as many as --hours takes.")
+  var seeds: UInt64?
+
+  @Option(help: "Run seeds until so many hours are simulated.")
+  var hours: Double?
+
+  @Option(help: "How long faults go on in each run, in simulated seconds.")
+  var seconds = 30
 
   @Option(help: "Members of the cluster; without it most seeds have three, some one or five.")
   var members: Int?
@@ -42,6 +49,9 @@ struct MartletSim: ParsableCommand {
   @Flag(help: "Print everything that happens.")
   var trace = false
 
+  @Flag(help: "Print the counts as a row of the table in Docs/Testing.md at the end.")
+  var row = false
+
   #if PLANTED_BUGS
     @Option(help: "Plant this bug in the members (debug builds only).")
     var plant: PlantedBug?
@@ -51,54 +61,57 @@ struct MartletSim: ParsableCommand {
     if let members, !(1...7).contains(members) {
       throw ValidationError("--members must be 1 to 7")
     }
+    if !(1...3_600).contains(seconds) { throw ValidationError("--seconds must be 1 to 3600") }
+    if seed != nil, hours != nil || seeds != nil {
+      throw ValidationError("--seed runs one seed; --seeds and --hours say how many")
+    }
+    if let hours, !(hours > 0 && hours < 1e6) { throw ValidationError("--hours must be more than 0") }
   }
 
   func run() throws {
     var options = SimulationOptions()
+    options.faultyTime = .seconds(seconds)
     #if PLANTED_BUGS
       if let plant {
         plant.plant()
         plant.prepare(&options)
       }
     #endif
+    let preparedMembers = options.memberCount
     if trace { options.trace = { print($0) } }
-    let range = seed.map { $0..<($0 + 1) } ?? first..<(first + seeds)
-    let clock = ContinuousClock()
-    let began = clock.now
-    var total = SimulationReport()
-    var failures: [UInt64] = []
-    var done: UInt64 = 0
-    for seed in range {
-      options.memberCount = members ?? SimulationOptions.memberCount(ofSeed: seed)
+    var series = Series(first: seed ?? first)
+    while !isOver(series) {
+      let seed = series.next
+      options.memberCount =
+        members
+        ?? (preparedMembers == 3 ? SimulationOptions.memberCount(ofSeed: seed) : preparedMembers)
       var world = SimulatedWorld(seed: seed, options: options)
       do {
-        total.add(try world.run())
+        series.total.add(try world.run())
       } catch {
-        failures.append(seed)
+        series.failures.append(seed)
         print("seed \(seed): \(error)")
-        print("  replay: martlet-sim --seed \(seed) --members \(options.memberCount) --trace")
+        print(
+          "  replay: martlet-sim --seed \(seed) --seconds \(seconds) --members \(options.memberCount) --trace")
       }
-      done += 1
-      if stopAtFailure, !failures.isEmpty { break }
-      if range.count >= 10, done % UInt64(range.count / 10) == 0 {
-        print("\(done) of \(range.count) seeds, \(failures.count) failed")
-      }
-      if let limit, clock.now - began > .seconds(limit) { break }
+      series.next += 1
+      series.printProgress(of: count)
     }
-    let seconds = Double((clock.now - began) / .milliseconds(1)) / 1000
-    print(
-      """
-      simulated \(Int(total.simulatedSeconds)) s in \(Int(seconds.rounded())) s \
-      (\(Int(total.simulatedSeconds / max(seconds, 0.001))) times real time): \
-      \(total.operations) operations, \(total.failed) refused, \(total.unknown) unknown, \
-      \(total.messages) messages
-      \(total.faults) faults: \(total.crashes) crashes, \(total.pauses) pauses, \(total.partitions) partitions, \
-      \(total.diskFaults) disk faults, \(total.transfers) transfers
-      \(total.leaders) elections won, \(total.truncations) truncations, \(total.snapshots) snapshots, \
-      \(total.snapshotsInstalled) installed, \(total.compactions) compactions, \(total.watchEvents) events on \(total.watchStreams) broken streams
-      seeds \(range.lowerBound) to \(range.lowerBound + done - 1): \
-      \(done - UInt64(failures.count)) passed, \(failures.count) failed
-      """)
-    if !failures.isEmpty { throw ExitCode(1) }
+    series.printSummary()
+    if row { print(series.row) }
+    if !series.failures.isEmpty { throw ExitCode(1) }
+  }
+
+  /// How many seeds there are to run at most.
+  private var count: UInt64? {
+    if seed != nil { return 1 }
+    return seeds ?? (hours == nil ? 100 : nil)
+  }
+
+  private func isOver(_ series: Series) -> Bool {
+    if let count, series.done >= count { return true }
+    if let hours, series.total.simulatedSeconds >= hours * 3_600 { return true }
+    if let limit, series.elapsed > Double(limit) { return true }
+    return stopAtFailure && !series.failures.isEmpty
   }
 }

@@ -18,24 +18,27 @@ final class RecordingSink: ReplySink, @unchecked Sendable {
 final class CoreCluster {
   private(set) var cores: [ReplicaCore] = []
   private var disks: [ReplicaDisk] = []
+  /// What lies under each member.
+  private(set) var devices: [SimulatedDisk] = []
   private var now = Instant(nanoseconds: 1_000_000_000)
   /// Members that hear and are heard by nobody.
   var isolated: Set<Int> = []
 
-  init(members: Int) throws {
+  init(members: Int, settings: ReplicaSettings = ReplicaSettings()) throws {
     let founders = (1...members).map {
       ClusterMember(
         id: NodeID(UInt64($0)), name: "m\($0)", peerURLs: ["http://m\($0)"], clientURLs: [])
     }
     for founder in founders {
       let identity = ClusterIdentity(cluster: 1, member: founder.id)
+      let device = SimulatedDisk(seed: founder.id.rawValue)
+      devices.append(device)
       let (recovered, disk) = try RecoveredReplica.open(
-        directory: "/data", identity: identity, founders: founders,
-        fileSystem: SimulatedDisk(seed: founder.id.rawValue),
+        directory: "/data", identity: identity, founders: founders, fileSystem: device,
         logSettings: LogSettings(segmentBytes: 16 << 10, preparedSegments: 1))
       cores.append(
         ReplicaCore(
-          identity: identity, settings: ReplicaSettings(), recovered: recovered, now: now,
+          identity: identity, settings: settings, recovered: recovered, now: now,
           sequenceBase: 1, random: RandomSource(seed: founder.id.rawValue)))
       disks.append(disk)
     }

@@ -223,6 +223,14 @@ struct LogRecovery {
     }
     writeOffset = UInt64(offset)
     guard isLast else { return }
+    #if PLANTED_BUGS
+      if PlantedBug.cutAtDamage.isPlanted {
+        if let start = tail?.offset {
+          tail?.bytes = [UInt8](bytes[Int(start)..<min(offset, bytes.count)])
+        }
+        return
+      }
+    #endif
     if let later = BatchDecoder.firstBatch(
       in: bytes, from: offset + 8, origin: 0, generation: header.generation)
     {
@@ -258,6 +266,12 @@ struct LogRecovery {
         "entries \(last.index.next) to \(first.previous) are missing before this batch; "
           + "restore this member from its peers")
     }
+    #if PLANTED_BUGS
+      if PlantedBug.replacedEntriesReturn.isPlanted, entries.last.map({ $0.index >= first }) == true {
+        stretch(segment: segment, end: place.upperBound)
+        return
+      }
+    #endif
     while let entry = entries.last, entry.index >= first { entries.removeLast() }
     while let run = terms.last, run.first >= first { terms.removeLast() }
     for run in batch.terms where terms.last?.term != run.term { terms.append(run) }

@@ -127,7 +127,7 @@ extension WriteAheadLog {
       RecoveredLog(
         identity: recovery.identity, isNew: true, hardState: hardState, entries: [],
         olderTerms: [], firstIndex: snapshotIndex.next, lastIndex: snapshotIndex,
-        lastTerm: snapshotTerm)
+        lastTerm: snapshotTerm, lastBatch: nil)
     )
   }
 
@@ -178,7 +178,8 @@ extension WriteAheadLog {
       entries: isOvertaken ? [] : recovery.entries,
       olderTerms: isOvertaken
         ? [] : recovery.termRuns(from: log.firstIndex, through: snapshotIndex),
-      firstIndex: log.firstIndex, lastIndex: log.lastIndex, lastTerm: log.lastTerm)
+      firstIndex: log.firstIndex, lastIndex: log.lastIndex, lastTerm: log.lastTerm,
+      lastBatch: recovery.tail.map { RecoveredLog.LastBatch(path: $0.path, offset: $0.offset) })
     return (log, recovered)
   }
 }

@@ -193,4 +193,13 @@ public struct RecoveredLog: Sendable {
   /// The last entry; the snapshot's if there is none after it.
   public var lastIndex: LogIndex
   public var lastTerm: Term
+  /// Where the last batch lies, nil in a new log. Damage there can't be told from a torn write, so those who put
+  /// damage in must know it.
+  package var lastBatch: LastBatch?
+
+  package struct LastBatch: Sendable {
+    package var path: String
+    /// Its first byte, or that of the segment's header that was written along with it.
+    package var offset: UInt64
+  }
 }

@@ -61,6 +61,8 @@ public enum BackgroundTask: Sendable {
   case readSnapshot(SnapshotPieceRequest)
   /// Store a piece of a snapshot from the leader; verify and load it if it was the last.
   case storeSnapshot(SnapshotChunk, from: NodeID)
+  /// Look whether this snapshot file is still what was written: a follower could not use it.
+  case verifySnapshot(SnapshotSummary)
   /// Delete all snapshot files but the newest few.
   case purgeSnapshots(keeping: Int)
 }
@@ -70,7 +72,9 @@ extension BackgroundTask {
   var concernsSnapshots: Bool {
     switch self {
     case .maintenance, .readLog: false
-    case .takeSnapshot, .exportSnapshot, .readSnapshot, .storeSnapshot, .purgeSnapshots: true
+    case .takeSnapshot, .exportSnapshot, .readSnapshot, .storeSnapshot, .verifySnapshot,
+      .purgeSnapshots:
+      true
     }
   }
 }
@@ -82,6 +86,8 @@ public enum BackgroundResult: Sendable {
   case snapshotTaken(Result<SnapshotSummary, ReplicaFailure>)
   case snapshotPiece(SnapshotPieceRequest, SnapshotChunk?)
   case snapshotStored(SnapshotStored, from: NodeID)
+  /// What is wrong with the snapshot at this index; nil if nothing is.
+  case snapshotVerified(LogIndex, damage: String?)
   case snapshotExported(
     Result<SnapshotExport, ReplicaFailure>, token: UInt64, sink: any ReplySink)
   case purged

@@ -9,6 +9,9 @@ extension ReplicaCore {
   /// Whether this member's state has reached the quota.
   var isOverQuota: Bool {
     guard let quota = settings.quotaBytes else { return false }
+    #if PLANTED_BUGS
+      if PlantedBug.ignoredQuota.isPlanted { return false }
+    #endif
     return UInt64(clamping: store.allocatedBytes) >= quota
   }
 

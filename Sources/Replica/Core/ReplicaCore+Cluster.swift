@@ -127,7 +127,7 @@ extension ReplicaCore {
   mutating func proposeChanges() {
     while role == .leader, let next = changes.queued.first {
       // The checks read what was applied, so everything proposed before must be.
-      guard lastChange <= raft.applied, leadsWithAppliedTerm else { return }
+      guard lastChange <= raft.applied && leadsWithAppliedTerm || mayChangeTooEarly else { return }
       if let error = check(next.command) {
         changes.queued.removeFirst()
         refuse(next.origin, error)
@@ -155,6 +155,14 @@ extension ReplicaCore {
       }
     }
   }
+
+  #if PLANTED_BUGS
+    private var mayChangeTooEarly: Bool {
+      PlantedBug.changeWhileUncommitted.isPlanted || PlantedBug.changeBeforeOwnTerm.isPlanted
+    }
+  #else
+    private var mayChangeTooEarly: Bool { false }
+  #endif
 
   private mutating func accept(_ change: ClusterChanges.Queued, _ index: LogIndex, _ term: Term) {
     switch change.origin {

@@ -217,6 +217,11 @@ extension ReplicaCore {
 
   /// Proposes the end of leases whose time is over, and now and then what is left of the long ones.
   mutating func expireLeases() {
+    #if PLANTED_BUGS
+      if PlantedBug.staleLeaseRevoke.isPlanted, role != .leader, leases.isRunning {
+        return expireThroughSuccessor()
+      }
+    #endif
     guard role == .leader, leadsWithAppliedTerm, leases.isRunning else { return }
     let expired = leases.takeExpired(
       now: now, limit: ReplicaLimits.leasesPerExpiry, retry: settings.electionTimeout)
@@ -227,6 +232,20 @@ extension ReplicaCore {
     }
     if now >= nextLeaseCheckpoint { checkpointLeases() }
   }
+
+  #if PLANTED_BUGS
+    private mutating func expireThroughSuccessor() {
+      let expired = leases.takeExpired(
+        now: now, limit: ReplicaLimits.leasesPerExpiry, retry: settings.electionTimeout)
+      if expired.isEmpty { return }
+      var payload: [UInt8] = []
+      CommandBatch.Header(count: 1, proposer: identity.member, firstSequence: nextSequence)
+        .append(to: &payload)
+      nextSequence &+= 1
+      CommandBatch.appendLeaseExpire(term: raft.term, leases: expired, to: &payload)
+      _ = raft.forward([payload], context: 0)
+    }
+  #endif
 
   private mutating func checkpointLeases() {
     nextLeaseCheckpoint = now.advanced(by: ReplicaSettings.leaseCheckpointInterval)

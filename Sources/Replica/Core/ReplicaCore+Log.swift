@@ -70,6 +70,19 @@ extension ReplicaCore {
     installSnapshotIfReady()
   }
 
+  /// Preparing segments failed, because the disk was full as a rule. It may have room again.
+  mutating func retryLogMaintenance() {
+    guard let failure = wal.preparationFailure else { return logMaintenanceRetry = nil }
+    guard let due = logMaintenanceRetry else {
+      logMaintenanceRetry = now.advanced(by: ReplicaLimits.logMaintenanceRetry)
+      effects.warnings.append("no log segment could be prepared, which makes writes slower: \(failure)")
+      return
+    }
+    guard now >= due else { return }
+    logMaintenanceRetry = nil
+    wal.retryMaintenance()
+  }
+
   mutating func readLog(_ request: LogRead) {
     do {
       let read = try wal.readJob(

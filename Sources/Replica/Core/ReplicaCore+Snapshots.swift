@@ -40,6 +40,10 @@ extension ReplicaCore {
     case .snapshotExported(.failure(let failure), let token, let sink):
       effects.warnings.append("a snapshot for a client could not be written: \(failure)")
       effects.deliver(Reply(token: token, outcome: .failed(.diskFailed)), to: sink)
+    case .snapshotVerified(let index, let damage):
+      guard let damage, index == snapshots.newest.metadata.index else { return }
+      effects.warnings.append("the newest snapshot was damaged and is written again: \(damage)")
+      snapshots.mustReplace = true
     case .purged:
       break
     }
@@ -48,11 +52,18 @@ extension ReplicaCore {
   // MARK: Taking
 
   private mutating func takeSnapshotIfDue() {
-    guard snapshots.isDue(settings), raft.applied > snapshots.newest.metadata.index,
+    guard snapshots.isDue(settings),
+      raft.applied > snapshots.newest.metadata.index || snapshots.mustReplace,
       let metadata = raft.snapshotMetadata(at: raft.applied)
     else { return }
     snapshots.begin()
     #if PLANTED_BUGS
+      if PlantedBug.applyTwice.isPlanted,
+        let earlier = raft.snapshotMetadata(at: raft.applied.previous)
+      {
+        let task = SnapshotTask(metadata: earlier, view: self.view, cluster: cluster.encode())
+        return effects.background.append(.takeSnapshot(task))
+      }
       let view = PlantedBug.snapshotAhead.isPlanted ? viewBeforeLast : self.view
     #endif
     effects.background.append(
@@ -60,6 +71,9 @@ extension ReplicaCore {
   }
 
   private mutating func snapshotTaken(_ summary: SnapshotSummary) {
+    if summary.metadata.index == snapshots.newest.metadata.index {
+      return snapshots.rewritten(summary)
+    }
     guard summary.metadata.index > snapshots.newest.metadata.index else {
       // A newer one came from the leader meanwhile.
       snapshots.isTaking = false
@@ -103,7 +117,8 @@ extension ReplicaCore {
     effects.background.append(
       .readSnapshot(
         SnapshotPieceRequest(
-          peer: request.peer, term: request.term, snapshot: snapshot, offset: offset)))
+          peer: request.peer, term: request.term, snapshot: snapshot, offset: offset,
+          maximumBytes: settings.snapshotChunkBytes)))
   }
 
   private mutating func snapshotPieceRead(_ request: SnapshotPieceRequest, _ chunk: SnapshotChunk?)
@@ -111,9 +126,19 @@ extension ReplicaCore {
     guard let position = outgoingPosition(request.peer, request.snapshot.metadata.index) else {
       return
     }
-    guard let chunk else { return endOutgoing(position, through: nil) }
+    guard let chunk else {
+      endOutgoing(position, through: nil)
+      return doubt(request.snapshot)
+    }
     effects.sends.append((request.peer, .snapshotChunk(chunk)))
-    _ = position
+  }
+
+  /// A follower could not use a snapshot. It may be the follower's disk, or the file was damaged here after it
+  /// had been written: then it would be refused again and again, until the log calls for the next one.
+  private mutating func doubt(_ snapshot: SnapshotSummary) {
+    guard now >= snapshots.nextVerification else { return }
+    snapshots.nextVerification = now.advanced(by: ReplicaLimits.snapshotSilence)
+    effects.background.append(.verifySnapshot(snapshot))
   }
 
   mutating func receiveSnapshotProgress(
@@ -123,6 +148,7 @@ extension ReplicaCore {
     let outgoing = snapshots.outgoing[position]
     if !accepted {
       endOutgoing(position, through: nil)
+      doubt(outgoing.snapshot)
     } else if offset >= outgoing.snapshot.file.bytes {
       endOutgoing(position, through: index)
     } else {

@@ -77,6 +77,11 @@ extension ReplicaCore {
     #if PLANTED_BUGS
       if PlantedBug.watchFromNow.isPlanted { start = .zero }
     #endif
+    #if PLANTED_BUGS
+      if PlantedBug.silentCompaction.isPlanted, start > .zero, start < store.compactRevision {
+        start = store.compactRevision
+      }
+    #endif
     if start > .zero, start < store.compactRevision {
       effects.deliver(
         Reply(token: token, outcome: .watchCompacted(store.compactRevision)), to: sink)

@@ -100,6 +100,8 @@ public struct ReplicaCore {
   /// When each other member was last heard of.
   var lastHeard: [NodeID: Instant] = [:]
   var nextAlarmCheck = Instant.origin
+  /// When preparing log segments is tried again after it failed.
+  var logMaintenanceRetry: Instant?
   /// When this member learned that it was removed.
   var removedAt: Instant?
 
@@ -119,6 +121,15 @@ public struct ReplicaCore {
     var viewBeforeLast: StoreView
   #endif
   public internal(set) var failure: ReplicaFailure?
+
+  /// Who takes part in Raft: the newest membership in this member's log, committed or not.
+  public var membership: Membership { raft.membership }
+
+  /// How far the others have come; of meaning on a leader only.
+  public var peerStatus: [PeerStatus] { raft.peerStatus }
+
+  /// The cost of the log in memory, in bytes.
+  public var logBytesInMemory: Int { raft.tailBytes }
 
   /// When `advance` should be called next, at the latest.
   public var nextDeadline: Instant { nextTick }
@@ -182,6 +193,7 @@ public struct ReplicaCore {
     promoteMembersThatCaughtUp()
     stopIfRemoved()
     if isOverQuota || cluster.has(.noSpace) { noteSpace() }
+    retryLogMaintenance()
     maintenanceDue = true
   }
 
@@ -258,13 +270,20 @@ public struct ReplicaCore {
       role = newRole
       statusChanged = true
       if role != .leader {
-        leases.stop()
+        stopLeases()
         autoCompaction?.stop()
         leadsWithAppliedTerm = false
         forwarded = []
         refuseLeaseQueries()
       }
     }
+  }
+
+  private mutating func stopLeases() {
+    #if PLANTED_BUGS
+      if PlantedBug.staleLeaseRevoke.isPlanted { return }
+    #endif
+    leases.stop()
   }
 
   /// After all applies of a pump: publish one root, then everything that waited for it.

@@ -34,6 +34,8 @@ public enum ReplicaLimits {
   public static let caughtUpShare = 0.9
   /// How many entries a new voter may lack when it becomes one in Raft: less than a second's worth.
   public static let entriesBehindAtPromotion: UInt64 = 1_000
+  /// How long to wait before preparing a log segment is tried again, after the disk was full or failed.
+  public static let logMaintenanceRetry = Duration.seconds(10)
   /// Slices of physical compaction between two batches of work, so that no batch waits for it.
   public static let maintenanceRecordsPerSlice = 2_000
 }

@@ -19,6 +19,8 @@ public struct ReplicaSettings: Sendable {
   public var maximumLearners = 1
   /// The feature levels that this member knows; others than the release's are for tests.
   public var levels = FeatureLevel.known
+  /// Bytes of one piece of a snapshot file on its way to a member.
+  public var snapshotChunkBytes = ReplicaLimits.snapshotChunkBytes
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 
@@ -68,6 +70,12 @@ extension ReplicaSettings {
         (.readBeforeOwnTerm, .readBeforeOwnTerm), (.stalePersisted, .stalePersisted),
         (.keepConflictingEntries, .keepConflictingEntries),
         (.commitPastMatch, .commitPastMatch), (.unmatchedAppend, .unmatchedAppend),
+        (.commitByCounting, .commitOldTerm), (.forgottenVote, .forgottenVote),
+        (.learnersVote, .learnersVote), (.incomingHalfAlone, .incomingHalfAlone),
+        (.changeWhileUncommitted, .changeWhileUncommitted),
+        (.changeBeforeOwnTerm, .changeBeforeOwnTerm),
+        (.membershipNotTakenBack, .membershipNotTakenBack),
+        (.staleSnapshotMembership, .staleSnapshotMembership),
       ]
       return names.first { $0.0.isPlanted }?.1 ?? []
     }

@@ -10,6 +10,10 @@ struct SnapshotState {
   private(set) var previous: SnapshotSummary?
   /// A snapshot is being written.
   var isTaking = false
+  /// The newest snapshot's file is damaged, and must be written again.
+  var mustReplace = false
+  /// When a file that a follower could not use is looked at next, at the earliest.
+  var nextVerification = Instant.origin
   /// Snapshots on their way to followers, one each.
   var outgoing: [OutgoingSnapshot] = []
   /// A snapshot from the leader, verified and loaded, that waits for the log to be free.
@@ -42,12 +46,14 @@ struct SnapshotState {
   /// Whether the log since the last snapshot calls for the next one.
   func isDue(_ settings: ReplicaSettings) -> Bool {
     if isTaking { return false }
+    if mustReplace { return true }
     if let count = settings.snapshotCount { return entriesSince >= max(count, 1) }
     return bytesSince >= max(ReplicaSettings.snapshotLogBytes, newest.file.bytes / 2)
   }
 
   mutating func begin() {
     isTaking = true
+    mustReplace = false
     bytesSince = 0
     entriesSince = 0
   }
@@ -61,6 +67,9 @@ struct SnapshotState {
     previous = newest
     newest = snapshot
     var keepFrom = previous!.metadata.index.next
+    #if PLANTED_BUGS
+      if PlantedBug.logReleasedTooFar.isPlanted { return snapshot.metadata.index.next }
+    #endif
     if let count = settings.snapshotCount {
       // An operator who wants frequent snapshots wants a short log: keep as much as lies between two.
       let kept = min(count, snapshot.metadata.index.rawValue)
@@ -77,6 +86,12 @@ struct SnapshotState {
       keepFrom = LogIndex(1)
     }
     return min(keepFrom, snapshot.metadata.index.next)
+  }
+
+  /// The newest snapshot was written again.
+  mutating func rewritten(_ snapshot: SnapshotSummary) {
+    isTaking = false
+    newest = snapshot
   }
 
   /// A snapshot from the leader replaced everything.
@@ -122,6 +137,8 @@ public struct SnapshotPieceRequest: Sendable {
   public var term: Term
   public var snapshot: SnapshotSummary
   public var offset: UInt64
+  /// The most that the piece may have, in bytes.
+  public var maximumBytes: Int
 }
 
 /// What became of a piece of a snapshot from the leader.

@@ -35,6 +35,14 @@ public final class ReplicaDisk: @unchecked Sendable {
       return .snapshotExported(export(task), token: token, sink: sink)
     case .readSnapshot(let request): return .snapshotPiece(request, readPiece(request))
     case .storeSnapshot(let chunk, let peer): return .snapshotStored(store(chunk), from: peer)
+    case .verifySnapshot(let summary):
+      do {
+        _ = try SnapshotReader(
+          path: summary.file.path, clusterID: identity.cluster, fileSystem: fileSystem)
+        return .snapshotVerified(summary.metadata.index, damage: nil)
+      } catch {
+        return .snapshotVerified(summary.metadata.index, damage: "\(error)")
+      }
     case .purgeSnapshots(let count):
       // What can't be removed now is found and removed at the next start.
       if let job = catalog.takePurge(keeping: count) { _ = perform(job) }
@@ -79,7 +87,7 @@ public final class ReplicaDisk: @unchecked Sendable {
   private func readPiece(_ request: SnapshotPieceRequest) -> SnapshotChunk? {
     let file = request.snapshot.file
     let count = Int(
-      min(UInt64(ReplicaLimits.snapshotChunkBytes), file.bytes - min(file.bytes, request.offset)))
+      min(UInt64(request.maximumBytes), file.bytes - min(file.bytes, request.offset)))
     guard
       let bytes = try? fileSystem.read(file.path, at: request.offset, count: count),
       bytes.count == count

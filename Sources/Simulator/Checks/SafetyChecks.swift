@@ -36,6 +36,8 @@ struct SafetyChecks {
 
   var leaderCount: Int { leaders.count }
 
+  func isKnownLeader(of term: Term) -> Bool { leaders[term] != nil }
+
   mutating func published(
     _ status: ReplicaStatus, _ view: StoreView, by member: NodeID, life: Int, at now: Instant
   ) throws {

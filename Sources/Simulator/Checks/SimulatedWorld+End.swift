@@ -17,7 +17,9 @@ extension SimulatedWorld {
     for position in members.indices {
       members[position].disk.capacity = .max
       members[position].pausedUntil = min(members[position].pausedUntil, now)
-      if members[position].running == nil { try start(position) }
+      if members[position].isPresent, !members[position].isGone, members[position].running == nil {
+        try start(position)
+      }
     }
     // The clients go on: the cluster must serve them all again within this time.
     let served = clients.map(\.completed)
@@ -31,21 +33,49 @@ extension SimulatedWorld {
       }
       try advance(until: now.advanced(byNanoseconds: 200_000_000))
     }
+    try untilMembershipSettles()
     for client in clients.indices { clients[client].isStopped = true }
     try untilAgreed(deadline: now.advanced(by: options.settleTime))
     try checkEndOfLeases()
     for watcher in watchers.indices { try checkEnd(ofWatcher: watcher) }
+    try checkRestoration()
     try checkHistories()
+    try checkMemory()
     report.simulatedSeconds = Double(now.nanoseconds - 1_000_000_000) / 1_000_000_000
     report.operations = clients.reduce(0) { $0 + $1.completed }
     report.leaders = checks.leaderCount
+  }
+
+  /// What the administrator had begun comes to its end: who was added votes, who was removed has stopped.
+  private mutating func untilMembershipSettles() throws {
+    let steps = Int64(administrator.steps.count)
+    let deadline = now.advanced(by: options.settleTime + .seconds(15 * steps))
+    while let reason = whatIsUnsettled {
+      guard now < deadline else { throw Violation("the members don't settle: \(reason)", now) }
+      try advance(until: now.advanced(byNanoseconds: 200_000_000))
+    }
+  }
+
+  private var whatIsUnsettled: String? {
+    if !administrator.isIdle { return "the administrator still waits for \(administrator.steps)" }
+    if let down = present.first(where: { members[$0].running == nil }) { return "\(name(down)) is down" }
+    if let stray = members.indices.first(where: { !members[$0].isPresent && members[$0].running != nil }) {
+      return "\(name(stray)) was removed and goes on"
+    }
+    guard let leader, let running = members[leader].running else { return "nobody leads" }
+    let membership = running.core.membership
+    if membership.isJoint { return "the membership is joint: \(membership)" }
+    for member in running.status.members where !member.isLearner && !membership.isVoter(member.id) {
+      return "member \(member.id) has no vote in \(membership): \(running.core.peerStatus)"
+    }
+    return nil
   }
 
   /// Nobody asks for anything any more: all members must come to the same state.
   private mutating func untilAgreed(deadline: Instant) throws {
     while true {
       try advance(until: now.advanced(byNanoseconds: 300_000_000))
-      let parts = members
+      let parts = present.map { members[$0] }
       let statuses = parts.compactMap { $0.running?.status }
       let isAtRest = clients.allSatisfy { $0.running == nil }
       if isAtRest, statuses.count == parts.count, Set(statuses.map(\.appliedIndex)).count == 1,
@@ -53,6 +83,10 @@ extension SimulatedWorld {
       {
         guard Set(statuses.map(\.stateHash)).count == 1 else {
           throw Violation("members disagree at rest: \(statuses.map(\.stateHash))", now)
+        }
+        let memberships = parts.compactMap { $0.running?.core.membership }
+        if let other = memberships.first(where: { $0 != memberships[0] }) {
+          throw Violation("members disagree at rest on who they are: \(memberships[0]) and \(other)", now)
         }
         for member in parts {
           if let view = member.running?.view { try checks.verifyEqual(view, of: member.id, at: now) }
@@ -91,7 +125,7 @@ extension SimulatedWorld {
   private mutating func checkHistories() throws {
     // One last reader, who sees what the members agreed on.
     let all = ModelRequest.range(ModelRange([0], end: [0]))
-    guard let view = members.first?.running?.view,
+    guard let view = present.first.flatMap({ members[$0].running?.view }),
       let response = view.answer(all)
     else { throw Violation("the final state can't be read", now) }
     let call = history.begin(all, client: clients.count, at: now.nanoseconds)

@@ -17,6 +17,7 @@ extension SimulatedWorld {
       for entry in append.entries {
         sentTerms[message.term, default: [:]][entry.index] = entry.term
       }
+      try checkChanges(in: append, term: message.term)
     case .voteRequest(let request):
       try noteVote(of: message.from, for: message.from, in: request.candidacy)
     case .voteResponse(let vote) where vote.isGranted:
@@ -59,38 +60,57 @@ extension SimulatedWorld {
     votes[term, default: [:]][voter] = candidate
   }
 
-  /// What a leader calls committed is on the disks of a quorum.
-  mutating func checkCommit(_ status: ReplicaStatus, after last: ReplicaStatus) throws {
-    guard status.role == .leader, status.commitIndex > last.commitIndex,
-      options.checksEveryPromise || random.oneIn(16)
+  /// What a leader calls committed is on the disks of a quorum, and of the leader's own term: entries of earlier terms
+  /// are committed along with it, never by counting.
+  mutating func checkCommit(
+    _ status: ReplicaStatus, after last: ReplicaStatus, by membership: Membership
+  ) throws {
+    guard status.role == .leader, last.role == .leader, status.term == last.term,
+      status.commitIndex > last.commitIndex, options.checksEveryPromise || random.oneIn(16)
     else { return }
-    var holders = 0
-    for position in members.indices {
-      if try durableLog(of: position).lastIndex >= status.commitIndex { holders += 1 }
+    var holders: Set<NodeID> = []
+    for position in members.indices where membership.isVoter(members[position].id) {
+      if members[position].isGone, members[position].isPresent {
+        // It is lost, and may have acknowledged the entry before.
+        holders.insert(members[position].id)
+        continue
+      }
+      guard let log = try? recoverLog(of: position), log.lastIndex >= status.commitIndex else { continue }
+      // Another's entry may stand there still.
+      if let first = log.entries.first, status.commitIndex >= first.index,
+        log.entries[Int(status.commitIndex - first.index)].term != status.term
+      {
+        continue
+      }
+      holders.insert(members[position].id)
     }
-    guard holders > members.count / 2 else {
+    guard membership.isQuorum(holders) else {
       throw Violation(
-        "entry \(status.commitIndex) is called committed, but only \(holders) of \(members.count) "
-          + "members have it on disk", now)
+        "entry \(status.commitIndex) is called committed in term \(status.term), but only \(holders.sorted()) "
+          + "have one of that term on disk, of \(membership)", now)
     }
   }
 
   /// The log that a member would find after a crash at this moment.
-  private func durableLog(of position: Int) throws -> RecoveredLog {
-    let identity = LogIdentity(clusterID: cluster, memberID: members[position].id)
+  func durableLog(of position: Int) throws -> RecoveredLog {
     do {
-      let image = members[position].disk.durableImage()
-      var catalog = try SnapshotCatalog.open(
-        directory: "/data/snap", clusterID: cluster, fileSystem: image)
-      let snapshot = try catalog.newest(image).reader?.file
-      return try WriteAheadLog.recover(
-        directory: "/data/wal", identity: identity, snapshotIndex: snapshot?.index ?? .zero,
-        snapshotTerm: snapshot?.term ?? .zero, fileSystem: image,
-        settings: LogSettings(segmentBytes: options.segmentBytes, preparedSegments: 1)
-      ).recovered
+      return try recoverLog(of: position)
     } catch {
       throw Violation(
         "member \(members[position].id) could not read its log after a crash: \(error)", now)
     }
+  }
+
+  func recoverLog(of position: Int) throws -> RecoveredLog {
+    let identity = LogIdentity(clusterID: cluster, memberID: members[position].id)
+    let image = members[position].disk.durableImage()
+    var catalog = try SnapshotCatalog.open(
+      directory: "/data/snap", clusterID: cluster, fileSystem: image)
+    let snapshot = try catalog.newest(image).reader?.file
+    return try WriteAheadLog.recover(
+      directory: "/data/wal", identity: identity, snapshotIndex: snapshot?.index ?? .zero,
+      snapshotTerm: snapshot?.term ?? .zero, fileSystem: image,
+      settings: LogSettings(segmentBytes: swarm.bounds.segmentBytes, preparedSegments: 1)
+    ).recovered
   }
 }

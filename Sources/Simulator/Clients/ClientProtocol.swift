@@ -64,6 +64,17 @@ extension ModelRequest {
   }
 }
 
+extension ModelRequest {
+  /// Whether it may put a key: those are refused where the state is too large.
+  var hasPuts: Bool {
+    switch self {
+    case .put: true
+    case .delete, .range, .endLease: false
+    case .txn(_, let success, let failure): (success + failure).contains { $0.hasPuts }
+    }
+  }
+}
+
 extension ModelCompare {
   fileprivate var protobuf: [UInt8] {
     var body: [UInt8] = []

@@ -123,6 +123,7 @@ extension SimulatedWorld {
   // MARK: What members say
 
   mutating func receiveWatch(_ reply: Reply, from member: Int) throws {
+    trace("\(name(member)) tells watchers: \(reply.outcome)")
     switch reply.outcome {
     case .events(let deliveries):
       for delivery in deliveries {

@@ -13,7 +13,8 @@ extension SimulatedWorld {
 
   mutating func startOperation(_ client: Int) throws {
     guard !clients[client].isStopped, clients[client].running == nil else { return }
-    let member = Int(random.below(UInt64(members.count)))
+    let candidates = present
+    let member = candidates[Int(random.below(UInt64(candidates.count)))]
     guard members[member].running != nil else {
       // Connection refused: certainly not done.
       schedule.add(.client(client), at: delay(10_000_000, 100_000_000))
@@ -44,6 +45,7 @@ extension SimulatedWorld {
       return
     }
     trace("client \(client) asks \(name(member)): \(running.operation)")
+    if isRefusedForSpace(running.operation, at: member) { return finish(client, .refused) }
     var commands: [UInt8] = []
     switch running.operation {
     case .request(.range(let range, let revision, let isSerializable)):
@@ -75,6 +77,20 @@ extension SimulatedWorld {
     }
     let batch = ProposalBatch(commands: commands, tokens: [number], sink: sink)
     try pump(member) { $0.submit(batch) }
+  }
+
+  private var isShortOfSpace: Bool {
+    members.contains { $0.running?.status.restrictions.contains(.noSpace) == true }
+  }
+
+  /// A member that is out of space refuses what grows at its door, as `EtcdServer` does.
+  private func isRefusedForSpace(_ operation: SimulatedClient.Operation, at member: Int) -> Bool {
+    guard members[member].running?.status.restrictions.contains(.noSpace) == true else { return false }
+    switch operation {
+    case .request(let request): return request.hasPuts
+    case .grant: return true
+    case .compact, .renew: return false
+    }
   }
 
   // MARK: Drawing
@@ -113,6 +129,10 @@ extension SimulatedWorld {
       let back = Int64(random.below(20))
       return .request(.range(drawRange(), revision: max(1, newestKnown.rawValue - back)))
     case 89..<92:
+      // Where there is a quota, history is to reach it.
+      if swarm.bounds.quotaBytes != nil, !isShortOfSpace, !random.oneIn(12) {
+        return .request(drawPut(client, number))
+      }
       guard newestKnown > Revision(2) else { return .request(.range(drawRange())) }
       return .compact(max(1, newestKnown.rawValue - Int64(random.below(30))))
     default:

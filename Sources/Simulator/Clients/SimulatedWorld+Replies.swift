@@ -12,6 +12,7 @@ extension SimulatedWorld {
       return try receiveWatch(reply, from: member)
     default: break
     }
+    if administratorHears(reply) || receiveBackup(reply) { return }
     guard
       let client = clients.firstIndex(where: {
         $0.running?.number == reply.token && $0.running?.member == member
@@ -90,6 +91,8 @@ extension SimulatedWorld {
   private func checkRefusal(_ error: ApplyError, _ running: SimulatedClient.Running) throws {
     switch (error, running.operation) {
     case (.leaseNotFound, .request), (.compacted, .compact), (.compacted, .request): return
+    case (.noSpace, .request(let request)) where swarm.bounds.quotaBytes != nil && request.hasPuts: return
+    case (.noSpace, .grant) where swarm.bounds.quotaBytes != nil: return
     default:
       throw Violation("\(running.operation) was refused with \(error)", now)
     }
@@ -129,6 +132,7 @@ extension SimulatedWorld {
   }
 
   mutating func abandonOperations(at member: Int) {
+    abandonAdministration(at: member)
     for client in clients.indices where clients[client].running?.member == member {
       giveUp(client, clients[client].running!.number)
     }

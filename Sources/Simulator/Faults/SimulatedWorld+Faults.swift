@@ -12,7 +12,8 @@ extension SimulatedWorld {
     report.faults += 1
     let fault = swarm.draw(&random)
     trace("fault: \(fault.rawValue)")
-    let parts = Array(members.indices)
+    let parts = present
+    guard !parts.isEmpty else { return }
     let victim = parts[Int(random.below(UInt64(parts.count)))]
     switch fault {
     case .crash: crash(victim)
@@ -34,7 +35,14 @@ extension SimulatedWorld {
     case .clockJump:
       members[victim].clock.leap(by: 10_000_000 + random.below(5_000_000_000), at: now)
     case .fullDisk: fillDisk(victim)
-    case .rot: rot(victim)
+    case .rot: rotNewestSnapshot(victim)
+    case .rotSnapshots: rotAllSnapshots(victim)
+    case .rotLog: try damageLog(victim, isMisdirected: false)
+    case .misdirect: try damageLog(victim, isMisdirected: true)
+    case .loseDisk: loseDisks(victim)
+    case .duel: duel()
+    case .addMember, .removeMember, .replaceMember: planChange(fault)
+    case .joint: try requestJointMembership()
     case .transfer:
       guard let leader else { return }
       let target = members[victim].id
@@ -53,6 +61,17 @@ extension SimulatedWorld {
     guard members[position].running != nil else { return }
     report.pauses += 1
     members[position].pausedUntil = delay(100_000_000, 6_000_000_000)
+  }
+
+  /// The leader dies where two others can't hear each other: with luck, both stand for the same term.
+  private mutating func duel() {
+    guard let leader else { return }
+    let rivals = present.filter { $0 != leader && members[$0].running != nil }
+    crash(leader)
+    guard rivals.count >= 2 else { return }
+    let first = Int(random.below(UInt64(rivals.count)))
+    let second = (first + 1 + Int(random.below(UInt64(rivals.count - 1)))) % rivals.count
+    block([(rivals[first], rivals[second]), (rivals[second], rivals[first])])
   }
 
   // MARK: Partitions
@@ -104,24 +123,7 @@ extension SimulatedWorld {
     report.diskFaults += 1
     members[position].mayFail = true
     let disk = members[position].disk
-    disk.capacity = disk.usedBytes + random.below(UInt64(options.segmentBytes) * 2)
+    disk.capacity = disk.usedBytes + random.below(UInt64(swarm.bounds.segmentBytes) * 2)
     schedule.add(.freeDisk(member: position), at: delay(500_000_000, 8_000_000_000))
-  }
-
-  /// Lets bytes rot where the store promises to survive it by itself: in the newest of two snapshots. (Rot in
-  /// the log costs the member, which then must be replaced.)
-  private mutating func rot(_ position: Int) {
-    crash(position)
-    let disk = members[position].disk
-    let snapshots = disk.paths.filter { $0.hasPrefix("/data/snap/") && $0.hasSuffix(".snapshot") }
-    guard snapshots.count >= 2, let newest = snapshots.last,
-      let bytes = disk.contents(of: newest), !bytes.isEmpty
-    else { return }
-    report.diskFaults += 1
-    trace("\(name(position))'s \(newest) rots")
-    for _ in 0...random.below(3) {
-      disk.flipBit(
-        newest, at: Int(random.below(UInt64(bytes.count))), bit: UInt8(random.below(8)))
-    }
   }
 }

@@ -6,11 +6,13 @@ import Primitives
 /// second never gets as far as a snapshot. So each seed draws its own swarm: some kinds of fault, each at its
 /// own rate, and none of the others. (Groce et al., "Swarm testing", 2012.)
 ///
-/// Every fault here is one that Raft and the store's formats promise to survive. What they don't survive isn't
-/// in it: bytes that rot in the only copy of a promise, more than a minority of disks lost at once.
+/// Every fault here is one that Raft and the store's formats promise to survive, as long as an operator replaces the
+/// members that refuse to start (`SimulatedAdministrator`). What they don't survive isn't in it: bytes that rot in the
+/// only copy of a promise, as many disks lost at once as a majority needs.
 struct Swarm: Sendable {
   /// What `injectFault` may do, with the weight of each; none of weight zero happens.
   var weights: [(fault: Fault, weight: UInt64)] = []
+  var bounds = Bounds()
   /// The longest time between two faults.
   var longestCalm: UInt64 = 3_000_000_000
 
@@ -47,6 +49,8 @@ struct Swarm: Sendable {
     case crashAll
     /// The leader alone dies: the most interesting moment there is.
     case crashLeader
+    /// The leader dies, and two of the others can't hear each other: both ask the rest for votes.
+    case duel
     /// The process dies and the machine lives: nothing written is lost.
     case kill
     /// A member stands still for a while (SIGSTOP, a hypervisor's pause), and then goes on.
@@ -68,8 +72,21 @@ struct Swarm: Sendable {
     case fullDisk
     /// Bytes of the newest snapshot rot on a stopped member.
     case rot
+    /// Bytes of the log, or of every snapshot, rot on a stopped member, which may then refuse to start.
+    case rotLog
+    case rotSnapshots
+    /// Sectors of the log lie where they don't belong: writes that went astray.
+    case misdirect
+    /// All that a member had on disk is gone.
+    case loseDisk
     /// The leader is asked to hand over.
     case transfer
+    /// A member joins, as a learner or as a voter.
+    case addMember
+    case removeMember
+    case replaceMember
+    /// Roles change several at once, through a joint membership.
+    case joint
   }
 
   /// Draws a swarm.
@@ -93,6 +110,7 @@ struct Swarm: Sendable {
     backgroundErrorOneIn = maybe(3, 10...100)
     clockDrift = maybe(3, 100...20_000) ?? 0
     aimedCrashOneIn = maybe(2, 2...16)
+    bounds = Bounds(&random)
   }
 
   /// A world without faults.
@@ -124,6 +142,7 @@ extension Swarm: CustomStringConvertible {
     add("background errors", backgroundErrorOneIn)
     add("aimed crashes", aimedCrashOneIn)
     if clockDrift > 0 { parts.append("drift up to \(clockDrift) ppm") }
+    parts.append(bounds.description)
     return parts.joined(separator: ", ")
   }
 }

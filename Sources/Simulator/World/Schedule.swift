@@ -65,8 +65,9 @@ struct Schedule<Event> {
     var parent = 0
     while true {
       var smallest = parent
-      for child in [2 * parent + 1, 2 * parent + 2]
-      where child < heap.count && isBefore(child, smallest) { smallest = child }
+      let left = 2 * parent + 1
+      if left < heap.count, isBefore(left, smallest) { smallest = left }
+      if left + 1 < heap.count, isBefore(left + 1, smallest) { smallest = left + 1 }
       if smallest == parent { break }
       heap.swapAt(parent, smallest)
       parent = smallest
@@ -74,6 +75,7 @@ struct Schedule<Event> {
   }
 
   private func isBefore(_ left: Int, _ right: Int) -> Bool {
-    (heap[left].time, heap[left].number) < (heap[right].time, heap[right].number)
+    let (one, other) = (heap[left], heap[right])
+    return one.time != other.time ? one.time < other.time : one.number < other.number
   }
 }

@@ -14,11 +14,13 @@ extension SimulatedWorld {
     let (recovered, files): (RecoveredReplica, ReplicaDisk)
     do {
       (recovered, files) = try RecoveredReplica.open(
-        directory: "/data", identity: identity, founders: founders,
-        fileSystem: members[position].disk,
+        directory: "/data", identity: identity,
+        founders: members[position].cluster ?? founders,
+        isJoining: members[position].cluster != nil, fileSystem: members[position].disk,
         logSettings: LogSettings(
-          segmentBytes: options.segmentBytes, preparedSegments: 1, compressionThreshold: 4096))
+          segmentBytes: swarm.bounds.segmentBytes, preparedSegments: 1, compressionThreshold: 4096))
     } catch {
+      if members[position].isDamaged { return lose(position, because: "\(error)") }
       guard members[position].mayFail, !isHealed else {
         throw Violation("member \(members[position].id) can't read its own files: \(error)", now)
       }
@@ -27,18 +29,25 @@ extension SimulatedWorld {
       schedule.add(.restart(member: position), at: delay(100_000_000, 2_000_000_000))
       return
     }
+    members[position].isDamaged = false
+    let roster = recovered.roster
+    // What the product's start says: it was removed, and knows it.
+    if roster.removed.contains(identity.member) { return try stopped(position, .removed) }
     trace("\(name(position)) starts, life \(members[position].life)")
     var settings = ReplicaSettings()
     settings.name = "m\(position + 1)"
     // All members know one level, which is never told: the entries that tell it would make the seeds known to find
     // planted bugs find them no more.
     settings.levels = .first ... .first
-    settings.snapshotCount = options.snapshotCount
+    settings.snapshotCount = swarm.bounds.snapshotCount
+    settings.snapshotChunkBytes = swarm.bounds.snapshotChunkBytes
+    settings.raftLimits = swarm.bounds.raft
+    settings.quotaBytes = swarm.bounds.quotaBytes
     let core = ReplicaCore(
       identity: identity, settings: settings, recovered: recovered,
       now: members[position].clock.reading(at: now),
       sequenceBase: UInt64(members[position].life) << 32, random: random.split())
-    members[position].running = Running(core: core, files: files)
+    members[position].running = Running(core: core, files: files, roster: roster)
     if members[position].disk.capacity == .max { members[position].mayFail = false }
     try pump(position) { _ in }
   }
@@ -46,19 +55,26 @@ extension SimulatedWorld {
   /// Lets a member take in something, draw its conclusions, and turns its effects into events.
   mutating func pump(_ position: Int, _ input: (inout ReplicaCore) -> Void) throws {
     guard let running = members[position].running else { return }
-    running.core.advance(to: members[position].clock.reading(at: now))
-    input(&running.core)
-    running.core.pump()
-    let effects = running.core.takeEffects()
+    let reading = members[position].clock.reading(at: now)
+    // One access for all: a read of one property through the class would copy the whole core.
+    let (effects, next) = withUnsafeMutablePointer(to: &running.core) { core in
+      core.pointee.advance(to: reading)
+      input(&core.pointee)
+      core.pointee.pump()
+      return (core.pointee.takeEffects(), Conclusion(core.pointee))
+    }
     let life = members[position].life
     if let (view, status) = effects.published {
       note(status, after: running.status, position)
-      try checkCommit(status, after: running.status)
+      try checkElection(status, of: next.membership, by: members[position].id)
+      try checkCommit(status, after: running.status, by: next.membership)
+      try checkQuota(status, of: position)
       running.view = view
       running.status = status
       try checks.published(status, view, by: members[position].id, life: life, at: now)
       try leases.check(view, of: members[position].id, at: now)
     }
+    if let roster = effects.members { adopt(roster, running) }
     for delivery in effects.deliveries { delivery.sink.deliver(delivery.replies) }
     if let job = effects.log {
       running.logJob = job
@@ -66,7 +82,7 @@ extension SimulatedWorld {
     }
     for (to, message) in effects.sends {
       try checkPromise(in: message, from: position)
-      send(message, from: position, to: to)
+      try send(message, from: position, to: to)
     }
     for task in effects.background {
       // One thread: each task begins when the last has ended.
@@ -75,14 +91,28 @@ extension SimulatedWorld {
       running.backgroundFreeAt = end
       schedule.add(.background(member: position, life: life, task: task), at: end)
     }
-    let deadline = members[position].clock.instant(of: running.core.nextDeadline)
-    let wakeAt = running.core.hasMaintenance ? now : max(deadline, now)
-    let failure = running.core.failure
+    let deadline = members[position].clock.instant(of: next.deadline)
+    let wakeAt = next.hasMaintenance ? now : max(deadline, now)
     let replies = running.sink.take()
     schedule.addWake(
       .wake(member: position, life: life), at: wakeAt.advanced(byNanoseconds: 1), key: position)
-    if let failure { return try stopped(position, failure) }
+    if let failure = next.failure { return try stopped(position, failure) }
     for reply in replies { try receive(reply, from: position) }
+  }
+
+  /// What the world wants to know of a core after it drew its conclusions.
+  private struct Conclusion {
+    let deadline: Instant
+    let hasMaintenance: Bool
+    let failure: ReplicaFailure?
+    let membership: Membership
+
+    init(_ core: borrowing ReplicaCore) {
+      deadline = core.nextDeadline
+      hasMaintenance = core.hasMaintenance
+      failure = core.failure
+      membership = core.membership
+    }
   }
 
   private mutating func note(_ status: ReplicaStatus, after last: ReplicaStatus, _ position: Int) {
@@ -93,6 +123,10 @@ extension SimulatedWorld {
     report.snapshots += Int(status.counters.snapshotsTaken - last.counters.snapshotsTaken)
     if status.role != last.role {
       trace("\(name(position)) is \(status.role) in term \(status.term)")
+      if status.role == .leader, swarm.has(.joint), random.oneIn(4) {
+        // Before it has committed anything.
+        schedule.add(.jointMembership, at: delay(1_000, 1_000_000))
+      }
     }
   }
 
@@ -106,8 +140,17 @@ extension SimulatedWorld {
 
   // MARK: Ends
 
-  /// A member has stopped itself. It may, if its disk failed it.
+  /// A member has stopped itself. It may, if its disk failed it or it was removed.
   private mutating func stopped(_ position: Int, _ failure: ReplicaFailure) throws {
+    if failure.description == ReplicaFailure.removed.description {
+      guard administrator.leaving.contains(members[position].id) else {
+        throw Violation("member \(members[position].id) believes that it was removed", now)
+      }
+      trace("\(name(position)) was removed, and stops")
+      members[position].isGone = true
+      members[position].disk.killProcess()
+      return end(position, 1...1)
+    }
     guard members[position].mayFail else {
       throw Violation("member \(members[position].id) stopped by itself: \(failure)", now)
     }
@@ -149,7 +192,7 @@ extension SimulatedWorld {
     end(position, 20_000_000...1_000_000_000)
   }
 
-  private mutating func end(_ position: Int, _ downFor: ClosedRange<UInt64>) {
+  mutating func end(_ position: Int, _ downFor: ClosedRange<UInt64>) {
     members[position].running = nil
     members[position].pausedUntil = .origin
     abandonOperations(at: position)
@@ -161,6 +204,17 @@ extension SimulatedWorld {
         members[other].running!.core.connectionLost(to: dead)
       }
     }
+    guard !members[position].isGone else { return }
     schedule.add(.restart(member: position), at: delay(downFor.lowerBound, downFor.upperBound))
+  }
+
+  /// All that a member had on disk is gone or can't be used: it won't come back, and is replaced by a new one.
+  mutating func lose(_ position: Int, because reason: String) {
+    trace("\(name(position)) is lost: \(reason)")
+    report.membersLost += 1
+    members[position].isGone = true
+    if members[position].running != nil { end(position, 1...1) }
+    members[position].disk = SimulatedDisk(seed: random.next())
+    replace(members[position].id)
   }
 }

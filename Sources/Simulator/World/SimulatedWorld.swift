@@ -24,7 +24,8 @@ import Verification
 /// the byte, and everything acknowledged must be there.
 ///
 /// ## What is checked
-/// After each event (`SafetyChecks`, `LeaseChecks`, `SimulatedWorld+Promises`): one leader a term; equal state
+/// After each event (`SafetyChecks`, `LeaseChecks`, `SimulatedWorld+Promises`, `+Memberships`): one leader a term, with
+/// the votes of a quorum; one change of the members at a time; equal state
 /// hashes at equal applied indexes; nothing applied is ever un-applied on a member; commit and revision only
 /// rise; a reply never names a revision that its member has not published, nor an older one than was known;
 /// a vote or acknowledgement that leaves is on its sender's disk; no lease ends before its time.
@@ -32,9 +33,19 @@ import Verification
 /// checks real processes, too, `Verification`: the clients' history is linearizable, and every watch stream
 /// kept its guarantees.
 public struct SimulatedWorld {
-  /// A member's place in the world; the member in it comes and goes.
+  /// A member's place in the world; the process in it comes and goes.
   struct Member {
     let id: NodeID
+    /// Whom it asks to let it in at its first start; nil for a founder.
+    var cluster: [ClusterMember]?
+    /// Whether it takes part or is about to: its addition is decided and its removal is not.
+    var isPresent = true
+    /// It will not run any more: it was removed and has stopped, or its disk was lost.
+    var isGone = false
+    /// Snapshots that rotted, by path.
+    var rotten: Set<String> = []
+    /// Its disk is damaged in a way that may keep it from starting.
+    var isDamaged = false
     var disk: SimulatedDisk
     var clock: SimulatedClock
     /// Nil while it is down.
@@ -51,6 +62,11 @@ public struct SimulatedWorld {
   final class Running {
     var core: ReplicaCore
     let files: ReplicaDisk
+    /// Whom it speaks with, and those that it no longer speaks with, from when on.
+    var roster: ClusterRoster
+    var lettingGo: [NodeID: Instant] = [:]
+    /// Those that it doesn't know, and that have called and said where they listen.
+    var introduced: Set<NodeID> = []
     let sink = SimulatedSink()
     /// The published view and status, as this member's readers see them.
     var view: StoreView?
@@ -60,9 +76,10 @@ public struct SimulatedWorld {
     /// When the background thread is free again.
     var backgroundFreeAt = Instant.origin
 
-    init(core: ReplicaCore, files: ReplicaDisk) {
+    init(core: ReplicaCore, files: ReplicaDisk, roster: ClusterRoster) {
       self.core = core
       self.files = files
+      self.roster = roster
     }
   }
 
@@ -81,6 +98,9 @@ public struct SimulatedWorld {
     case restart(member: Int)
     case heal(partition: Int)
     case freeDisk(member: Int)
+    case administer
+    case jointMembership
+    case backup
   }
 
   let options: SimulationOptions
@@ -93,6 +113,7 @@ public struct SimulatedWorld {
   let cluster: UInt64 = 0xC1
   var clients: [SimulatedClient]
   var watchers: [SimulatedWatcher] = []
+  var administrator: SimulatedAdministrator
   var checks = SafetyChecks()
   var leases: LeaseChecks
   /// What the clients of the model's requests saw.
@@ -105,10 +126,15 @@ public struct SimulatedWorld {
   let faultsEnd: Instant
   var report = SimulationReport()
   var isHealed = false
+  /// A snapshot that the administrator took, and its token while it is on its way.
+  var backup: [UInt8]?
+  var backupToken: UInt64?
   /// The newest revision that any client has been told of.
   var newestKnown = Revision(1)
   /// The terms of the entries that each leader has sent, by the leader's term.
   var sentTerms: [Term: [LogIndex: Term]] = [:]
+  /// The newest change of the members that each leader has sent, by its term.
+  var lastChanges: [Term: LogIndex] = [:]
   /// For whom each member voted, by term.
   var votes: [Term: [NodeID: NodeID]] = [:]
   /// The next client operation's number, which also makes its value unlike any other.
@@ -134,6 +160,7 @@ public struct SimulatedWorld {
     for founder in founders {
       members.append(Self.makeMember(founder.id, swarm, at: now, &random))
     }
+    administrator = SimulatedAdministrator(nextID: UInt64(options.memberCount + 1))
     clients = (0..<options.clientCount).map { SimulatedClient(number: $0) }
     leases = LeaseChecks(drift: swarm.clockDrift * 2, isOn: !swarm.has(.clockJump))
     faultsEnd = now.advanced(by: options.faultyTime)
@@ -164,6 +191,8 @@ public struct SimulatedWorld {
     }
     drawWatchers()
     if options.hasFaults { schedule.add(.fault, at: delay(200_000_000, 2_000_000_000)) }
+    schedule.add(.administer, at: delay(100_000_000, 1_000_000_000))
+    schedule.add(.backup, at: delay(2_000_000_000, options.faultyTime.wholeNanoseconds))
     try advance(until: faultsEnd)
     try healAndSettle()
     return report
@@ -187,8 +216,9 @@ public struct SimulatedWorld {
       guard isAlive(member, life) else { return }
       try pump(member) { _ in }
     case .deliver(let from, let to, let message):
-      guard members[to].running != nil, !isBlocked(from, to) else { return }
+      guard let running = members[to].running, !isBlocked(from, to) else { return }
       let sender = members[from].id
+      guard lets(sender, in: running) else { return }
       try pump(to) { $0.receive(message, from: sender) }
     case .logDone(let member, let life, let job):
       guard isAlive(member, life) else { return }
@@ -218,14 +248,23 @@ public struct SimulatedWorld {
     case .crash(let member, let life):
       if !isHealed, isAlive(member, life) { crash(member, downFor: 1_000_000...30_000_000) }
     case .restart(let member):
-      if members[member].running == nil { try start(member) }
+      if members[member].running == nil, !members[member].isGone { try start(member) }
     case .heal(let partition):
       blocked[partition] = nil
       clogged[partition] = nil
     case .freeDisk(let member):
       members[member].disk.capacity = .max
+    case .administer:
+      try administer()
+    case .jointMembership:
+      if !isHealed { try requestJointMembership() }
+    case .backup:
+      try takeBackup()
     }
   }
+
+  /// The members that take part, whether they run or not.
+  var present: [Int] { members.indices.filter { members[$0].isPresent && !members[$0].isGone } }
 
   /// What reaches a member that stands still waits for it to go on.
   private mutating func postpone(_ event: Event, _ member: Int) {

@@ -4,17 +4,13 @@ import Replica
 /// What kind of world a seed runs in.
 public struct SimulationOptions: Sendable {
   public var memberCount = 3
-  public var clientCount = 5
+  public var clientCount = 8
   public var watcherCount = 3
   /// How long faults go on, in simulated time.
   public var faultyTime = Duration.seconds(30)
   /// How soon after the last fault every client must have been served, and the members agree.
   public var settleTime = Duration.seconds(30)
   public var hasFaults = true
-  /// Small, so that segments fill, are released and used again within a run.
-  public var segmentBytes: UInt64 = 16 << 10
-  /// Small, so that members fall behind the log and need snapshots.
-  public var snapshotCount: UInt64 = 40
   /// Whether every acknowledgement is held against the disk, or one in eight.
   public var checksEveryPromise = false
   /// Faults that happen whatever the seed draws, by name: for planted bugs that need one to show.
@@ -48,6 +44,10 @@ public struct SimulationReport: Sendable {
   public var partitions = 0
   /// Disks that failed, filled up or rotted.
   public var diskFaults = 0
+  /// Members that lost their whole disk, or refused to start from a damaged one.
+  public var membersLost = 0
+  /// Members added, promoted and removed.
+  public var membershipChanges = 0
   /// Terms that had a leader.
   public var leaders = 0
   public var transfers = 0
@@ -70,7 +70,8 @@ public struct SimulationReport: Sendable {
 extension SimulationReport {
   private static var counts: [WritableKeyPath<SimulationReport, Int>] {
     [
-      \.events, \.messages, \.faults, \.crashes, \.pauses, \.partitions, \.diskFaults, \.leaders,
+      \.events, \.messages, \.faults, \.crashes, \.pauses, \.partitions, \.diskFaults,
+      \.membersLost, \.membershipChanges, \.leaders,
       \.transfers, \.snapshots, \.snapshotsInstalled, \.truncations,
       \.compactions, \.watchStreams, \.watchEvents, \.operations, \.failed, \.unknown,
     ]
