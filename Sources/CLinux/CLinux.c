@@ -455,3 +455,7 @@ int clinux_connect_in_network(int network_namespace, unsigned short port, int mi
 int clinux_route_socket(void) {
   return result(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
 }
+
+int clinux_netfilter_socket(void) {
+  return result(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+}

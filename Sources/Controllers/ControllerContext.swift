@@ -1,3 +1,4 @@
+import Certification
 import KubeAPI
 import KubeClient
 import Logging
@@ -24,6 +25,7 @@ public final class ControllerContext: Sendable {
   let revisions: Informer
   let budgets: Informer
   let configMaps: Informer
+  let certificateRequests: Informer
 
   /// Objects of the controller with this uid.
   static let byController = "controller"
@@ -37,10 +39,18 @@ public final class ControllerContext: Sendable {
 
   /// The certificates that the API server's leads to, for pods; nil if they aren't known.
   let rootCertificates: String?
+  let monitoring: NodeMonitoring
+  /// Who signs the certificates of nodes; nil where this process doesn't have the key.
+  let authority: CertificateAuthority?
 
-  public init(client: APIClient, rootCertificates: String? = nil, log: Logger) {
+  public init(
+    client: APIClient, rootCertificates: String? = nil, monitoring: NodeMonitoring = .init(),
+    authority: CertificateAuthority? = nil, log: Logger
+  ) {
     self.client = client
     self.rootCertificates = rootCertificates
+    self.monitoring = monitoring
+    self.authority = authority
     self.log = log
     events = EventRecorder(client: client, log: log) { object in
       // Kubernetes' names: each controller speaks of its own kind.
@@ -76,6 +86,7 @@ public final class ControllerContext: Sendable {
     revisions = informer(.controllerRevisions)
     budgets = informer(.disruptionBudgets)
     configMaps = informer(.configMaps)
+    certificateRequests = informer(.certificateSigningRequests)
     pods.addIndex(Self.byOrphanage) { pod in
       let view = AnyObjectView(pod)
       return view.controller == nil ? [view.namespace] : []
@@ -90,7 +101,7 @@ public final class ControllerContext: Sendable {
     [
       pods, replicaSets, deployments, nodes, namespaces, serviceAccounts, nodeLeases, services,
       endpoints, endpointSlices, jobs, cronJobs, daemonSets, statefulSets, revisions, budgets,
-      configMaps,
+      configMaps, certificateRequests,
     ]
   }
 

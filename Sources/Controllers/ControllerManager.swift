@@ -1,3 +1,4 @@
+import Certification
 import KubeAPI
 import KubeClient
 import Logging
@@ -6,6 +7,8 @@ import Logging
 public struct ControllerManager: Sendable {
   private let client: APIClient
   private let rootCertificates: String?
+  private let monitoring: NodeMonitoring
+  private let authority: CertificateAuthority?
   private let election: LeaderElection
   private let log: Logger
 
@@ -17,10 +20,13 @@ public struct ControllerManager: Sendable {
   ///   - rootCertificates: what pods are to trust when they call the API server, in PEM.
   public init(
     client: APIClient, identity: String, election: LeaderElection.Settings = Self.election,
-    rootCertificates: String? = nil, log: Logger
+    rootCertificates: String? = nil, monitoring: NodeMonitoring = NodeMonitoring(),
+    authority: CertificateAuthority? = nil, log: Logger
   ) {
     self.client = client
     self.rootCertificates = rootCertificates
+    self.monitoring = monitoring
+    self.authority = authority
     self.log = log
     self.election = LeaderElection(election, identity: identity, client: client, log: log)
   }
@@ -29,9 +35,11 @@ public struct ControllerManager: Sendable {
   public func run() async {
     while !Task.isCancelled {
       let (client, certificates, log) = (client, rootCertificates, log)
-      await election.run {
+      await election.run { [monitoring, authority] in
         await Self.work(
-          ControllerContext(client: client, rootCertificates: certificates, log: log))
+          ControllerContext(
+            client: client, rootCertificates: certificates, monitoring: monitoring,
+            authority: authority, log: log))
       }
     }
   }
@@ -46,8 +54,8 @@ public struct ControllerManager: Sendable {
       EndpointsController(context).run, EndpointSliceController(context).run,
       EndpointSliceMirroringController(context).run, DisruptionController(context).run,
       NamespaceController(context).run, RootCertificateController(context).run,
-      NodeLifecycleController(context).run, TaintEvictionController(context).run,
-      PodGarbageController(context).run, garbage.run,
+      CertificateController(context).run, NodeLifecycleController(context).run,
+      TaintEvictionController(context).run, PodGarbageController(context).run, garbage.run,
     ]
     await withTaskGroup(of: Void.self) { group in
       group.addTask { await context.runInformers() }

@@ -7,11 +7,6 @@ import Synchronization
 /// A node lets itself be heard by renewing its Lease. What counts is when *this* process last saw the lease
 /// change, so that clocks of nodes needn't agree with ours. Source: Kubernetes, "Nodes", "Heartbeats".
 struct NodeLifecycleController: Sendable {
-  /// Silence after which a node counts as lost: Kubernetes' default.
-  static let gracePeriod = Duration.seconds(40)
-  /// How often silence is looked for.
-  private static let checkInterval = Duration.seconds(5)
-
   private let context: ControllerContext
   private let reconciler: Reconciler<ObjectKey>
   private let queue: WorkQueue<ObjectKey>
@@ -21,8 +16,9 @@ struct NodeLifecycleController: Sendable {
     let queue = WorkQueue<ObjectKey>()
     self.queue = queue
     let heard = Heartbeats()
+    let pace = EvictionPace()
     reconciler = Reconciler(name: "node", queue: queue, workers: 2, log: context.log) { key in
-      try await Self.reconcile(key, context, heard)
+      try await Self.reconcile(key, context, heard, pace)
     }
     context.nodes.addHandler { queue.add(ObjectKey($0.object)) }
     context.nodeLeases.addHandler { change in
@@ -37,20 +33,28 @@ struct NodeLifecycleController: Sendable {
       group.addTask {
         while !Task.isCancelled {
           for node in context.nodes.list() { queue.add(ObjectKey(node)) }
-          try? await Task.sleep(for: Self.checkInterval)
+          try? await Task.sleep(for: context.monitoring.period)
         }
       }
     }
   }
 
   private static func reconcile(
-    _ key: ObjectKey, _ context: ControllerContext, _ heard: Heartbeats
+    _ key: ObjectKey, _ context: ControllerContext, _ heard: Heartbeats, _ pace: EvictionPace
   ) async throws {
     guard let object = context.nodes.get(key) else { return heard.forget(key.name) }
-    let silence = heard.silence(of: key.name)
-    let plan = NodeHealthPlan.decide(
-      NodeView(object), isSilent: silence > gracePeriod,
-      evicts: context.nodes.list().contains { NodeView($0).isReady }, now: .now)
+    let node = NodeView(object)
+    let monitoring = context.monitoring
+    let patience =
+      node.condition("Ready") == nil ? monitoring.startupGracePeriod : monitoring.gracePeriod
+    let isSilent = heard.silence(of: key.name) > patience
+    let rate = evictionRate(context)
+    func decide(_ eviction: NodeHealthPlan.Eviction) -> NodeHealthPlan {
+      .decide(node, isSilent: isSilent, eviction: eviction, now: .now)
+    }
+    var plan = decide(rate == nil ? .never : .now)
+    // One after the other: should they come back, those that waited have lost nothing.
+    if plan.startsEviction, !pace.takeTurn(rate: rate ?? 0, now: .now) { plan = decide(.later) }
     if let status = plan.status {
       var updated = object
       updated["status"] = status
@@ -72,6 +76,12 @@ struct NodeLifecycleController: Sendable {
     if NodeView(object).condition("Ready")?["status"] == "Unknown" {
       try await markPodsUnready(key.name, context)
     }
+  }
+
+  private static func evictionRate(_ context: ControllerContext) -> Double? {
+    let nodes = context.nodes.list().map(NodeView.init)
+    let ready = nodes.count(where: \.isReady)
+    return context.monitoring.evictionRate(ready: ready, notReady: nodes.count - ready)
   }
 
   /// Pods of a node that isn't heard of serve nobody, as far as anybody knows.
@@ -126,6 +136,16 @@ struct NodeHealthPlan: Equatable {
   var status: Value?
   /// All taints to write; nil if they are right.
   var taints: Value?
+  /// Whether these taints are what makes the node's pods leave.
+  var startsEviction = false
+
+  /// Whether the pods of a node in trouble are to leave, once their tolerations end.
+  enum Eviction {
+    case now
+    /// Others have their turn first; who leaves already, goes on.
+    case later
+    case never
+  }
 
   static let notReadyKey = "node.kubernetes.io/not-ready"
   static let unreachableKey = "node.kubernetes.io/unreachable"
@@ -140,10 +160,8 @@ struct NodeHealthPlan: Equatable {
 
   /// - Parameters:
   ///   - isSilent: whether it hasn't been heard of for too long.
-  ///   - evicts: whether its pods are to leave, once their tolerations end. Not where no node at all is
-  ///     ready: then it is rather us who are cut off.
   static func decide(
-    _ node: NodeView, isSilent: Bool, evicts: Bool = true, now: Timestamp
+    _ node: NodeView, isSilent: Bool, eviction: Eviction = .now, now: Timestamp
   ) -> NodeHealthPlan {
     var plan = NodeHealthPlan()
     // A node that has just come is not ready, rather than lost.
@@ -173,7 +191,11 @@ struct NodeHealthPlan: Equatable {
     var due: [(key: String, effect: String)] = []
     if let key {
       due.append((key, "NoSchedule"))
-      if evicts { due.append((key, "NoExecute")) }
+      let isLeft = node.taints.contains {
+        [notReadyKey, unreachableKey].contains($0["key"].string) && $0["effect"] == "NoExecute"
+      }
+      plan.startsEviction = eviction == .now && !isLeft
+      if eviction == .now || eviction == .later && isLeft { due.append((key, "NoExecute")) }
     }
     for (condition, key) in Self.pressures where node.condition(condition)?["status"] == "True" {
       due.append((key, "NoSchedule"))

@@ -1,6 +1,8 @@
+import Dispatch
 import KubeAPI
 import KubeClient
 import Logging
+import Netfilter
 import Synchronization
 
 /// Keeps a node's packet rules what the cluster's services say.
@@ -80,6 +82,26 @@ public final class ServiceRouter: Sendable {
     signal.yield()
   }
 
+  private func removeFlows(_ stale: StaleFlows) async {
+    guard !stale.isEmpty else { return }
+    do {
+      try await Self.clear(stale)
+    } catch {
+      log.warning("UDP flows to targets that are gone stay until they end: \(error)")
+    }
+  }
+
+  /// Reads the kernel's whole table, on a thread that may block.
+  private static func clear(_ stale: StaleFlows) async throws {
+    try await withCheckedThrowingContinuation {
+      (continuation: CheckedContinuation<Void, any Error>) in
+      DispatchQueue.global().async {
+        continuation.resume(
+          with: Result { _ = try ConntrackTable.removeFlows { stale.contains($0) } })
+      }
+    }
+  }
+
   private func keepRules() async {
     // Rules from half a picture would refuse connections to services that are well.
     await services.waitUntilSynced()
@@ -108,6 +130,7 @@ public final class ServiceRouter: Sendable {
       do {
         try await apply(script)
         if written == nil { log.info("rules for \(rules.ports.count) service ports written") }
+        if let written { await removeFlows(StaleFlows(from: written, to: rules)) }
         written = rules
         try? await Task.sleep(for: Limits.collect)
       } catch {

@@ -60,6 +60,12 @@ struct APIServerCommand: AsyncParsableCommand {
       "How the server's address gets into the endpoints of the Service kubernetes: lease or none.")
   var endpointReconcilerType = "lease"
 
+  @Option(help: "How long new pods stay on a node that isn't ready, in seconds.")
+  var defaultNotReadyTolerationSeconds: Int64 = 300
+
+  @Option(help: "How long new pods stay on a node that doesn't answer, in seconds.")
+  var defaultUnreachableTolerationSeconds: Int64 = 300
+
   @Option(help: "File of bearer tokens: lines of token,user,uid,\"group1,group2\".")
   var tokenAuthFile: String?
 
@@ -136,6 +142,11 @@ struct APIServerCommand: AsyncParsableCommand {
     }
     configuration.publishesAddress = endpointReconcilerType == "lease"
     configuration.tokenFile = tokenAuthFile
+    guard defaultNotReadyTolerationSeconds >= 0, defaultUnreachableTolerationSeconds >= 0 else {
+      throw UsageFailure("the default toleration times must not be negative")
+    }
+    configuration.notReadyTolerationSeconds = defaultNotReadyTolerationSeconds
+    configuration.unreachableTolerationSeconds = defaultUnreachableTolerationSeconds
     configuration.nodes = try node.map { text in
       let halves = text.split(separator: "=", maxSplits: 1)
       guard let name = halves.first, !name.contains("/") else {

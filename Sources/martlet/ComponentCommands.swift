@@ -52,16 +52,21 @@ struct ControllersCommand: AsyncParsableCommand {
 
   @OptionGroup var component: ComponentOptions
   @OptionGroup var election: ElectionOptions
+  @OptionGroup var monitoring: NodeMonitoringFlags
+  @OptionGroup var signing: SigningFlags
 
   func run() async throws {
     let election = try election.settings(ControllerManager.election)
+    let monitoring = try monitoring.settings()
+    let authority = try signing.authority()
     let (client, log) = try component.connect(as: "controllers")
     // The authority by which this process trusts the API server is the one that pods get, too.
-    let certificates = try? Kubeconfig(path: component.kubeconfig).authorityPEM
+    let certificates = component.kubeconfig.flatMap { try? Kubeconfig(path: $0).authorityPEM }
     await component.runUntilStopped {
       await ControllerManager(
         client: client, identity: ComponentOptions.identity, election: election,
-        rootCertificates: certificates.map { String(decoding: $0, as: UTF8.self) }, log: log
+        rootCertificates: certificates.map { String(decoding: $0, as: UTF8.self) },
+        monitoring: monitoring, authority: authority, log: log
       ).run()
     }
   }
@@ -121,21 +126,28 @@ struct ElectionOptions: ParsableArguments {
 /// What every client of the API server takes.
 struct ComponentOptions: ParsableArguments {
   @Option(help: "Kubeconfig file that says where the API server is and who this component is.")
-  var kubeconfig: String
+  var kubeconfig: String?
 
   @Option(help: "debug, info, warning, error or critical.")
   var logLevel = "info"
 
-  func connect(as name: String) throws -> (APIClient, Logger) {
+  /// The log of this process; asked for once.
+  func logger(for name: String) throws -> Logger {
     guard let level = Logger.Level(rawValue: logLevel) else {
       throw UsageFailure(
         "--log-level must be debug, info, warning, error or critical, not '\(logLevel)'")
     }
-    LoggingSystem.bootstrap(StreamLogHandler.standardError)
-    var log = Logger(label: name)
+    var log = Logger(label: name) { StreamLogHandler.standardError(label: $0) }
     log.logLevel = level
+    return log
+  }
+
+  /// - Parameter own: the kubeconfig where it isn't given by the flag.
+  func connect(as name: String, kubeconfig own: String? = nil) throws -> (APIClient, Logger) {
+    guard let path = own ?? kubeconfig else { throw UsageFailure("--kubeconfig is needed") }
+    let log = try logger(for: name)
     do {
-      let configuration = try Kubeconfig(path: kubeconfig)
+      let configuration = try Kubeconfig(path: path)
       return (try APIClient(configuration, userAgent: "martlet-\(name)"), log)
     } catch {
       throw StartFailure("\(error)")

@@ -23,7 +23,8 @@ struct Martlet: AsyncParsableCommand {
     subcommands: [
       UpCommand.self, StoreCommand.self, CtlCommand.self, UtilCommand.self, APIServerCommand.self,
       SchedulerCommand.self, ControllersCommand.self, NodeCommand.self, ProxyCommand.self,
-      ExplainCommand.self, ImageCommand.self, ShimCommand.self, NodeSpaceCommand.self,
+      ExplainCommand.self, TokenCommand.self, ImageCommand.self, ShimCommand.self,
+      NodeSpaceCommand.self,
     ])
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import KubeClient
+import Netfilter
 import NodeAgent
 import ServiceProxy
 

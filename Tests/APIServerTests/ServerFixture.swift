@@ -44,10 +44,25 @@ final class ServerFixture: Sendable {
     for _ in 0..<400 {
       let outcome = try await Shell.runApart(
         "curl -skf -o /dev/null https://127.0.0.1:\(port)/readyz")
-      if outcome.code == 0 { return }
+      if outcome.code == 0 {
+        try await makeDefaultAccount()
+        return
+      }
       try await Task.sleep(for: .milliseconds(25))
     }
     throw FixtureError("the server never became ready")
+  }
+
+  /// What a controller does in a cluster; without it no pod is taken.
+  private func makeDefaultAccount() async throws {
+    let outcome = try await Shell.runApart(
+      "curl -skf -o /dev/null -X POST -H 'Content-Type: application/json' "
+        + "-H \"Authorization: Bearer $(cat \(directory.path)/pki/admin.token)\" "
+        + "-d '{\"metadata\":{\"name\":\"default\"}}' "
+        + "https://127.0.0.1:\(port)/api/v1/namespaces/default/serviceaccounts")
+    guard [0, 22].contains(outcome.code) else {
+      throw FixtureError("the default service account could not be made: \(outcome)")
+    }
   }
 
   private final class Counter: Sendable {

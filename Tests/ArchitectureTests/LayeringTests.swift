@@ -30,6 +30,9 @@ import Testing
     "KubeClient": [
       "Primitives", "KubeAPI", "HTTP1Client", "NIOCore", "NIOPosix", "NIOSSL", "Logging", "Yams",
     ],
+    "KubeYAML": ["KubeAPI", "Yams"],
+    "Netfilter": ["CLinux", "Dispatch"],
+    "Certification": ["X509", "SwiftASN1", "Crypto"],
     "PeerTransport": [
       "Primitives", "Raft", "Replica", "NIOCore", "NIOPosix", "Logging", "Synchronization",
     ],
@@ -43,18 +46,18 @@ import Testing
       "_CryptoExtras", "CCrypt",
     ],
     "APIServer": [
-      "Primitives", "KubeAPI", "HTTP1Client", "EtcdClient", "EtcdProto", "EtcdWire", "HTTPServer", "HTTP2", "X509",
-      "SwiftASN1", "Crypto", "_CryptoExtras", "Yams", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL",
+      "Primitives", "KubeAPI", "KubeYAML", "Certification", "HTTP1Client", "EtcdClient", "EtcdProto", "EtcdWire", "HTTPServer",
+      "HTTP2", "X509", "SwiftASN1", "Crypto", "_CryptoExtras", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL",
       "NIOTLS", "Logging",
     ],
     "Scheduler": ["Primitives", "KubeAPI", "KubeClient", "Logging"],
     "Controllers": [
-      "Primitives", "KubeAPI", "KubeClient", "Logging",
+      "Primitives", "KubeAPI", "KubeClient", "Certification", "Logging",
     ],
-    "ServiceProxy": ["KubeAPI", "KubeClient", "CLinux", "Logging", "Dispatch"],
+    "ServiceProxy": ["KubeAPI", "KubeClient", "Netfilter", "Logging", "Dispatch"],
     "NodeAgent": [
-      "Primitives", "KubeAPI", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux", "CZlib",
-      "Crypto", "NIOCore", "X509", "SwiftASN1",
+      "Primitives", "KubeAPI", "KubeYAML", "KubeClient", "HTTP1Client", "HTTP2", "HTTPServer", "CLinux",
+      "CZlib", "Netfilter", "Certification", "Dispatch", "Crypto", "NIOCore", "X509", "SwiftASN1",
       "NIOPosix", "NIOHTTP1", "NIOSSL", "Logging", "Glibc",
     ],
     "SimulatedStorage": ["Primitives", "Persistence"],

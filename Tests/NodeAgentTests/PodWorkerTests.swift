@@ -223,7 +223,8 @@ struct PodWorkerTests {
           "containers": [
             [
               "name": "c", "image": "busybox", "imagePullPolicy": "IfNotPresent",
-              "command": ["cat", "/v/k"], "ports": [["containerPort": 80, "hostPort": 80]],
+              "command": ["cat", "/v/k"],
+              "securityContext": ["seccompProfile": ["type": "RuntimeDefault"]],
               "volumeMounts": [["name": "v", "mountPath": "/v"]],
             ]
           ],

@@ -183,6 +183,7 @@ private struct NoRuntime: ContainerRuntime {
   func connect(to _: SandboxID, port: UInt16) async throws -> ByteStream { throw Unused() }
   func pods() -> [SandboxStatus] { [] }
   func pods(uid: String) -> [SandboxStatus] { [] }
+  func usage(of _: [SandboxStatus], now _: Timestamp) async -> RuntimeUsage { RuntimeUsage() }
   func logPath(_: ContainerID) -> String? { nil }
   func imageStatus(_: String) async throws -> Image? { nil }
   func listImages() async throws -> [Image] { [] }

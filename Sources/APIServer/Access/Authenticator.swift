@@ -10,11 +10,16 @@ public struct UserInfo: Sendable, Equatable {
   public var name: String
   public var uid: String
   public var groups: [String]
+  /// What else is known of it: the pod that a token belongs to.
+  public var extra: [String: [String]]
 
-  public init(name: String, uid: String = "", groups: [String] = []) {
+  public init(
+    name: String, uid: String = "", groups: [String] = [], extra: [String: [String]] = [:]
+  ) {
     self.name = name
     self.uid = uid
     self.groups = groups
+    self.extra = extra
   }
 
   /// Who showed nothing.

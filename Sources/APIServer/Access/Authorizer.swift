@@ -81,7 +81,22 @@ struct ComponentAuthorizer: Authorizer {
     return rules(for: user) + [Rule(["create"], Self.questions)]
   }
 
+  /// What a machine may do that is to become a node.
+  private static let bootstrapperRules = [
+    Rule(["create", "get", "list", "watch"], ["certificatesigningrequests"]),
+    Rule(["get"], ["nodes"]),
+  ]
+  /// How anybody finds out which authority signs here; nothing in it is secret.
+  private static let everybodysRules = [
+    Rule(["get"], ["configmaps"], namespace: "kube-public", name: "cluster-info")
+  ]
+
   private func rules(for user: UserInfo) -> [Rule] {
+    rules(named: user) + Self.everybodysRules
+      + (user.groups.contains(BootstrapTokens.group) ? Self.bootstrapperRules : [])
+  }
+
+  private func rules(named user: UserInfo) -> [Rule] {
     switch user.name {
     case "system:kube-scheduler": return Self.schedulerRules
     case "system:kube-controller-manager": return Self.controllerRules
@@ -104,6 +119,7 @@ struct ComponentAuthorizer: Authorizer {
         Rule(["create", "patch", "update"], ["events"]),
         Rule(["create"], ["pods/eviction", "serviceaccounts/token"]),
         Rule(Self.writes, ["leases"], namespace: "kube-node-lease", name: node),
+        Rule(["create", "get", "list", "watch"], ["certificatesigningrequests"]),
       ]
     }
   }

@@ -53,6 +53,9 @@ struct Reviews: Sendable {
     var value: Value = ["username": Value(user.name)]
     if !user.uid.isEmpty { value["uid"] = Value(user.uid) }
     if !user.groups.isEmpty { value["groups"] = Value(user.groups) }
+    for (key, values) in user.extra.sorted(by: { $0.key < $1.key }) {
+      value["extra"][key] = Value(values)
+    }
     return value
   }
 

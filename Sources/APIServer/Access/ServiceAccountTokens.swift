@@ -115,6 +115,9 @@ final class ServiceAccountTokens: Sendable {
       namespace: namespace, account: account, accountUID: uid, audiences: value["aud"].strings,
       issued: value["nbf"].integer ?? 0, expires: expires,
       identifier: value["jti"].string ?? "")
+    if let name = own["node"]["name"].string {
+      claims.node = (name, own["node"]["uid"].string ?? "")
+    }
     for kind in ["pod", "secret"] {
       if let name = own[kind]["name"].string {
         claims.bound = (kind, name, own[kind]["uid"].string ?? "")
@@ -141,8 +144,22 @@ final class ServiceAccountTokens: Sendable {
 extension UserInfo {
   /// The user that a service account is.
   init(_ claims: ServiceAccountTokens.Claims) {
+    var extra: [String: [String]] = [:]
+    func note(_ name: String, _ value: String) {
+      if !value.isEmpty { extra["authentication.kubernetes.io/\(name)"] = [value] }
+    }
+    if !claims.identifier.isEmpty { note("credential-id", "JTI=\(claims.identifier)") }
+    if let bound = claims.bound, bound.kind == "pod" {
+      note("pod-name", bound.name)
+      note("pod-uid", bound.uid)
+    }
+    if let node = claims.node {
+      note("node-name", node.name)
+      note("node-uid", node.uid)
+    }
     self.init(
       name: "system:serviceaccount:\(claims.namespace):\(claims.account)", uid: claims.accountUID,
-      groups: ["system:serviceaccounts", "system:serviceaccounts:\(claims.namespace)"])
+      groups: ["system:serviceaccounts", "system:serviceaccounts:\(claims.namespace)"],
+      extra: extra)
   }
 }

@@ -64,7 +64,7 @@ extension ResourceService {
   }
 
   /// A query item's value in which nothing but unreserved characters stands for itself.
-  private static func percentEncoded(_ text: String) -> String {
+  static func percentEncoded(_ text: String) -> String {
     let digits = Array("0123456789ABCDEF".utf8)
     var bytes: [UInt8] = []
     for byte in text.utf8 {

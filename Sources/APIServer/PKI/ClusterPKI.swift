@@ -1,3 +1,4 @@
+import Certification
 import Crypto
 import Foundation
 import SwiftASN1

@@ -26,6 +26,8 @@ struct Bootstrap: Sendable {
   let address: String
   let port: Int
   let publishesAddress: Bool
+  /// The authority that signs here, in PEM.
+  let authorityPEM: String
   let logger: Logger
 
   /// Tries until everything is there, then keeps the endpoints current until cancelled.
@@ -85,6 +87,7 @@ struct Bootstrap: Sendable {
                 + "another node if necessary."),
         ])
     }
+    try await put("v1", "configmaps", namespace: "kube-public", clusterInformation)
     try await ensure(
       "v1", "services", namespace: "default",
       [
@@ -100,6 +103,27 @@ struct Bootstrap: Sendable {
           ],
         ],
       ])
+  }
+
+  /// By which a machine that joins finds the authority; it proves it by the authority's hash that it was told.
+  /// Source: kubeadm, "Token-based discovery with CA pinning".
+  private var clusterInformation: Value {
+    let host = address.contains(":") ? "[\(address)]" : address
+    let kubeconfig = """
+      apiVersion: v1
+      kind: Config
+      clusters:
+      - name: ""
+        cluster:
+          certificate-authority-data: \(Base64.encode(authorityPEM.utf8))
+          server: https://\(host):\(port)
+
+      """
+    return [
+      "kind": "ConfigMap", "apiVersion": "v1",
+      "metadata": ["name": "cluster-info", "namespace": "kube-public"],
+      "data": ["kubeconfig": Value(kubeconfig)],
+    ]
   }
 
   private func resource(
@@ -215,14 +239,14 @@ struct Bootstrap: Sendable {
     }
   }
 
-  /// Makes an object in `default`, or makes it what it should be.
+  /// Makes an object, or makes it what it should be.
   private func put(
-    _ apiVersion: String, _ plural: String, _ wanted: Value
+    _ apiVersion: String, _ plural: String, namespace: String = "default", _ wanted: Value
   ) async throws(StatusError) {
     let resource = try resource(apiVersion, plural)
-    try await ensure(apiVersion, plural, namespace: "default", wanted)
+    try await ensure(apiVersion, plural, namespace: namespace, wanted)
     let key = resource.storageKey(
-      namespace: "default", name: wanted["metadata"]["name"].string ?? "")
+      namespace: namespace, name: wanted["metadata"]["name"].string ?? "")
     for _ in 0..<ResourceService.Limits.writeAttempts {
       let record = try await service.storing { () throws(StoreError) in
         try await service.store.get(key).record

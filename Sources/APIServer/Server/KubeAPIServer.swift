@@ -40,6 +40,9 @@ public final class KubeAPIServer: Sendable {
     /// Nodes to write credentials for.
     public var nodes: [Node] = []
     public var limits = HTTPLimits()
+    /// How long new pods stay on a node that says it isn't ready, and on one that doesn't answer.
+    public var notReadyTolerationSeconds: Int64 = 300
+    public var unreachableTolerationSeconds: Int64 = 300
     /// Whether the server writes its address into the endpoints of the Service `kubernetes`.
     public var publishesAddress = true
 
@@ -111,6 +114,9 @@ public final class KubeAPIServer: Sendable {
         addresses: serviceRange, ports: configuration.servicePorts),
       tokens: try ServiceAccountTokens(pem: try pki.ensureTokenKey()),
       environment: environment.service,
+      tolerations: Admission.Tolerations(
+        notReadySeconds: configuration.notReadyTolerationSeconds,
+        unreachableSeconds: configuration.unreachableTolerationSeconds),
       logger: logger)
     health = HealthChecks(cache: cache)
     let router = RequestRouter(
@@ -220,7 +226,8 @@ public final class KubeAPIServer: Sendable {
         await Bootstrap(
           service: service, health: health, address: Self.advertised(configuration),
           port: listener.boundPort ?? configuration.port,
-          publishesAddress: configuration.publishesAddress, logger: logger
+          publishesAddress: configuration.publishesAddress, authorityPEM: pki.authorityPEM,
+          logger: logger
         ).run()
       }
       // The listener's end is the server's.

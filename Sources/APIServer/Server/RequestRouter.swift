@@ -52,8 +52,9 @@ final class RequestRouter: Sendable {
     guard let user = await authenticator.authenticate(request) else { throw .unauthorized }
     if let answer = health.answer(request.target) { return answer }
     if info.path == "/version" { return documents.version }
-    if user.isAnonymous { throw .unauthorized }
-    if let refusal = authorizer.refusal(of: info, by: user) {
+    let refusal = authorizer.refusal(of: info, by: user)
+    if user.isAnonymous, !info.isResource || refusal != nil { throw .unauthorized }
+    if let refusal {
       throw .forbidden(
         GroupResource(group: info.group, resource: info.resource), name: info.name, why: refusal)
     }
@@ -80,13 +81,17 @@ final class RequestRouter: Sendable {
     let isNamespaceTooMuch =
       !resource.isNamespaced && !info.namespace.isEmpty && info.resource != "namespaces"
     let needsNamespace = !["list", "watch"].contains(info.verb)
-    if isNamespaceTooMuch || (isNamespaceMissing && needsNamespace) || !info.rest.isEmpty {
+    let hasRest = !info.rest.isEmpty && info.subresource != "proxy"
+    if isNamespaceTooMuch || (isNamespaceMissing && needsNamespace) || hasRest {
       throw .unknownPath
     }
     let call = ResourceService.Call(
       request: request, info: info, user: user, resource: resource)
     guard info.subresource.isEmpty else { return try await dispatchSubresource(call) }
     guard resource.verbs.contains(info.verb) else { throw notAllowed(call) }
+    if info.group == ResourceDefinition.metricsGroup {
+      return try await service.metrics(call, nodes: try connector())
+    }
     if !resource.isStored { return try await reviews.answer(call) }
     switch info.verb {
     case "get": return try await service.get(call)
@@ -116,7 +121,9 @@ final class RequestRouter: Sendable {
     }
     guard subresource.verbs.contains(call.info.verb) else { throw notAllowed(call) }
     switch (subresource.name, call.info.verb) {
-    case ("status", "get"): return try await service.get(call)
+    case ("status", "get"), ("approval", "get"): return try await service.get(call)
+    case ("approval", "update"): return try await service.update(call)
+    case ("approval", "patch"): return try await service.patch(call)
     case ("status", "update"), ("finalize", "update"): return try await service.update(call)
     case ("status", "patch"): return try await service.patch(call)
     case ("scale", "get"): return try await service.getScale(call)
@@ -124,17 +131,20 @@ final class RequestRouter: Sendable {
     case ("binding", "create"): return try await service.bind(call)
     case ("eviction", "create"): return try await service.evict(call)
     case ("token", "create"): return try await service.createToken(call)
-    case ("log", "get"):
-      guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
-      return try await service.log(call, nodes: nodes)
+    case ("log", "get"): return try await service.log(call, nodes: try connector())
+    case ("proxy", "get"): return try await service.nodeProxy(call, nodes: try connector())
     case ("exec", _), ("attach", _), ("portforward", _):
-      guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
-      return try await service.stream(call, nodes: nodes)
+      return try await service.stream(call, nodes: try connector())
     default:
       throw StatusError(
         code: 501, reason: "NotImplemented",
         message: "\(call.info.resourceText) is not implemented by this server yet")
     }
+  }
+
+  private func connector() throws(StatusError) -> NodeConnector {
+    guard let nodes else { throw .serviceUnavailable("this server calls no nodes") }
+    return nodes
   }
 
   private func notAllowed(_ call: ResourceService.Call) -> StatusError {

@@ -1,5 +1,6 @@
 import HTTPServer
 import KubeAPI
+import KubeYAML
 import Primitives
 
 /// Builds answers: one object, a list, a Status, in the form that the client asked for.
@@ -51,7 +52,14 @@ struct Answers: Sendable {
     if format == AnswerFormat(), resource.storage.isIdentity {
       return bytes(listJSON(objects, of: resource, metadata: metadata), status: 200)
     }
-    let values = objects.map { resource.storage.served($0.value) }
+    return list(
+      objects.map { resource.storage.served($0.value) }, of: resource, metadata: metadata)
+  }
+
+  /// A list of objects in their served form.
+  func list(
+    _ values: [Value], of resource: ResourceDefinition, metadata: Value
+  ) -> HTTPResponse {
     switch format.form {
     case .object:
       return encode(

@@ -44,7 +44,8 @@ extension ResourceService {
             + "found")
       }
       let object = try await insert(
-        apply.make(configuration), into: call.resource, namespace: call.namespace, options,
+        Self.signed(apply.make(configuration), call), into: call.resource, namespace: call.namespace,
+        options,
         isApplied: true)
       return answers.object(object, of: call.resource, status: 201).warning(warnings)
     }

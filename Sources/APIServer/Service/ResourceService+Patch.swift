@@ -1,6 +1,7 @@
 import EtcdClient
 import HTTPServer
 import KubeAPI
+import KubeYAML
 import Primitives
 
 extension ResourceService {

@@ -124,18 +124,23 @@ extension ResourceService {
 
   /// The user of a token; nil where it is none of ours, or is not good any more.
   func user(of token: String) async -> UserInfo? {
+    if let parts = BootstrapTokens.parse(token) {
+      let secret = try? await admission.find(
+        "", "secrets", BootstrapTokens.namespace, BootstrapTokens.prefix + parts.id)
+      return secret.flatMap { BootstrapTokens.user(parts, $0, now: environment.now()) }
+    }
     guard let claims = tokens.verify(token, now: environment.now()) else { return nil }
     do throws(StatusError) {
       guard
         let account = try await admission.find(
           "", "serviceaccounts", claims.namespace, claims.account),
-        AnyObjectView(account).uid == claims.accountUID
+        AnyObjectView(account).uid == claims.accountUID, !isLongGone(account)
       else { return nil }
       if let bound = claims.bound {
         guard
           let object = try await admission.find(
             "", bound.kind + "s", claims.namespace, bound.name),
-          AnyObjectView(object).uid == bound.uid
+          AnyObjectView(object).uid == bound.uid, !isLongGone(object)
         else { return nil }
       }
       return UserInfo(claims)
@@ -143,5 +148,11 @@ extension ResourceService {
       // Who can't be asked for isn't let in.
       return nil
     }
+  }
+
+  /// Whether an object should have been gone for a minute: what holds it keeps its tokens no longer.
+  private func isLongGone(_ object: Value) -> Bool {
+    guard let end = object["metadata"]["deletionTimestamp"].timestamp else { return false }
+    return environment.now().since(end) > .seconds(60)
   }
 }

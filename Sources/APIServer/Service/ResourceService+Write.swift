@@ -5,7 +5,7 @@ import Primitives
 
 /// The write pipeline.
 ///
-///     create   decode → default → mutate → prepare → managedFields → validate → admit → store
+///     create   decode → default → admit → mutate → prepare → managedFields → validate → store
 ///     update   decode → default → prepare → managedFields → validate → compare-and-swap
 ///
 /// Every write ends in one compare-and-swap of one key at the revision that the object was read at, so
@@ -36,8 +36,19 @@ extension ResourceService {
       .strict(call.resource.kind, unknown: $0, duplicates: $1)
     }
     let object = try await insert(
-      body.value, into: call.resource, namespace: call.namespace, options)
+      Self.signed(body.value, call), into: call.resource, namespace: call.namespace, options)
     return answers.object(object, of: call.resource, status: 201).warning(warnings)
+  }
+
+  /// A request for a certificate says who asks: signers judge by it, so it is never what the body says.
+  static func signed(_ value: Value, _ call: Call) -> Value {
+    guard call.resource.kind.kind == "CertificateSigningRequest" else { return value }
+    var value = value
+    value["spec"]["username"] = Value(call.user.name)
+    value["spec"]["uid"] = call.user.uid.isEmpty ? nil : Value(call.user.uid)
+    value["spec"]["groups"] = Value(call.user.groups)
+    value["spec"]["extra"] = nil
+    return value
   }
 
   /// Puts a new object through the pipeline.
@@ -59,7 +70,9 @@ extension ResourceService {
       attempts += 1
       var object = value
       resource.applyDefaults(&object)
-      try await admission.mutate(&object, of: resource)
+      try await admission.admitCreate(object, of: resource, namespace: namespace)
+      try await admission.mutate(
+        &object, of: resource, namespace: namespace, random: environment.random)
       try resource.prepareForCreate(
         &object,
         ResourceDefinition.Creation(
@@ -71,7 +84,6 @@ extension ResourceService {
           manager: options.fieldManager, subresource: "", now: now)
       }
       try resource.validate(object)
-      try await admission.admitCreate(object, of: resource, namespace: namespace)
       let name = object["metadata"]["name"].string ?? ""
       let key = resource.storageKey(namespace: namespace, name: name)
       switch try await commit(

@@ -45,7 +45,7 @@ final class ResourceService: Sendable {
   init(
     scheme: @escaping @Sendable () -> Scheme, store: any ObjectStore, cache: WatchCache,
     allocation: ServiceAllocation, tokens: ServiceAccountTokens, environment: Environment,
-    logger: Logger
+    tolerations: Admission.Tolerations = .init(), logger: Logger
   ) {
     self.scheme = scheme
     self.store = store
@@ -56,7 +56,8 @@ final class ResourceService: Sendable {
     self.logger = logger
     revisions = RevisionReader(store: store)
     eventLeases = EventLeases(store: store)
-    admission = Admission { (group, plural, namespace, name) async throws(StatusError) in
+    admission = Admission(tolerations: tolerations) {
+      (group, plural, namespace, name) async throws(StatusError) in
       try await Self.find(
         GroupResource(group: group, resource: plural), namespace, name, scheme(), cache, store)
     }

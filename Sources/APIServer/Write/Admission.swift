@@ -1,17 +1,27 @@
 import KubeAPI
+import Primitives
 
 /// The built-in admission: what is filled in from, and checked against, other objects.
 ///
 /// | step | what |
 /// |---|---|
-/// | mutate | a pod's service account, tolerations, priority |
 /// | admit | a new object's namespace exists and isn't on its way out; some namespaces stay |
+/// | mutate | a pod's service account and its token, tolerations, priority |
 struct Admission: Sendable {
   /// Finds another object by resource, namespace and name, in its served form.
   typealias Find =
     @Sendable (_ group: String, _ plural: String, _ namespace: String, _ name: String)
     async throws(StatusError) -> Value?
 
+  /// How long pods stay on a node that is in trouble, in seconds. Source: Kubernetes, "kube-apiserver".
+  struct Tolerations: Sendable, Equatable {
+    /// Of nodes that say so themselves: `--default-not-ready-toleration-seconds`.
+    var notReadySeconds: Int64 = 300
+    /// Of nodes that don't answer: `--default-unreachable-toleration-seconds`.
+    var unreachableSeconds: Int64 = 300
+  }
+
+  var tolerations = Tolerations()
   let find: Find
 
   /// Namespaces that can't be deleted.
@@ -19,27 +29,33 @@ struct Admission: Sendable {
 
   // MARK: Mutation
 
+  /// - Parameter random: for the end of a volume's name; asked only where one is made.
   func mutate(
-    _ object: inout Value, of resource: ResourceDefinition
+    _ object: inout Value, of resource: ResourceDefinition, namespace: String,
+    random: () -> RandomSource
   ) async throws(StatusError) {
     guard resource.groupResource == GroupResource(group: "", resource: "pods") else { return }
-    setServiceAccount(&object)
+    var source = random()
+    try await ServiceAccountAdmission(find: find, pods: resource.groupResource)
+      .mutate(&object, namespace: namespace, random: &source)
     addTolerations(&object)
     try await setPriority(&object, resource)
   }
 
-  private func setServiceAccount(_ pod: inout Value) {
-    let given = pod["spec"]["serviceAccountName"].string ?? ""
-    let old = pod["spec"]["serviceAccount"].string ?? ""
-    let name = given.isEmpty ? (old.isEmpty ? "default" : old) : given
-    pod["spec"]["serviceAccountName"] = Value(name)
-    pod["spec"]["serviceAccount"] = Value(name)
+  /// What a refusal calls an object that may not have its name yet.
+  static func nameForRefusals(of object: Value) -> String {
+    let metadata = object["metadata"]
+    let name = metadata["name"].string ?? ""
+    return name.isEmpty ? metadata["generateName"].string ?? "" : name
   }
 
-  /// A pod stays on a node that doesn't answer for five minutes. Source: Kubernetes documentation,
+  /// A pod stays for a while on a node that doesn't answer. Source: Kubernetes documentation,
   /// "Taints and Tolerations", taint based evictions.
   private func addTolerations(_ pod: inout Value) {
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    for (key, seconds) in [
+      ("node.kubernetes.io/not-ready", tolerations.notReadySeconds),
+      ("node.kubernetes.io/unreachable", tolerations.unreachableSeconds),
+    ] {
       let isTolerated = pod["spec"]["tolerations"].elements.contains { toleration in
         let tolerated = toleration["key"].string ?? ""
         let effect = toleration["effect"].string ?? ""
@@ -48,7 +64,8 @@ struct Admission: Sendable {
       }
       if isTolerated { continue }
       pod["spec"]["tolerations"].append([
-        "key": Value(key), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300,
+        "key": Value(key), "operator": "Exists", "effect": "NoExecute",
+        "tolerationSeconds": Value(seconds),
       ])
     }
   }
@@ -68,7 +85,7 @@ struct Admission: Sendable {
     } else if !name.isEmpty {
       guard let found = try await find("scheduling.k8s.io", "priorityclasses", "", name) else {
         throw .forbidden(
-          resource.groupResource, name: pod["metadata"]["name"].string ?? "",
+          resource.groupResource, name: Self.nameForRefusals(of: pod),
           why: "no PriorityClass with name \(name) was found")
       }
       priority = found["value"].integer ?? 0
@@ -76,7 +93,7 @@ struct Admission: Sendable {
     }
     if let given = pod["spec"]["priority"].integer, given != priority {
       throw .forbidden(
-        resource.groupResource, name: pod["metadata"]["name"].string ?? "",
+        resource.groupResource, name: Self.nameForRefusals(of: pod),
         why: "the integer value of priority (\(given)) must not be provided in pod spec; "
           + "priority admission controller computed \(priority) from the given PriorityClass name")
     }
@@ -97,9 +114,8 @@ struct Admission: Sendable {
       found["status"]["phase"].string == "Terminating"
       || !found["metadata"]["deletionTimestamp"].isNull
     guard isEnding else { return }
-    let name = object["metadata"]["name"].string ?? ""
     var error = StatusError.forbidden(
-      resource.groupResource, name: name,
+      resource.groupResource, name: Self.nameForRefusals(of: object),
       why: "unable to create new content in namespace \(namespace) because it is being terminated")
     error.details?.causes = [
       StatusError.Cause(

@@ -1,5 +1,6 @@
 import HTTPServer
 import KubeAPI
+import KubeYAML
 
 /// An object as a client sent it: read, checked for its kind, brought into its schema's form.
 struct RequestBody: Sendable {

@@ -127,3 +127,5 @@ int clinux_connect_in_network(int network_namespace, unsigned short port, int mi
 
 /// A netlink route socket, close-on-exec.
 int clinux_route_socket(void);
+/// A netlink socket to the packet filter's parts, connection tracking among them.
+int clinux_netfilter_socket(void);

@@ -12,11 +12,11 @@ import Primitives
 // protobuf (N2.13: number 13 in the message that is embedded as number 2).
 
 extension SchemaCatalog {
-  /// Reads a generated table. It is part of the program, so what is wrong in it is a broken
-  /// invariant.
-  convenience init(table: StaticString) {
-    let text = UnsafeBufferPointer(start: table.utf8Start, count: table.utf8CodeUnitCount)
-    self.init(types: SchemaTableParser(text).parse())
+  /// Reads tables, which may refer to each other's types. They are part of the program, so what is wrong in
+  /// them is a broken invariant.
+  convenience init(tables: [StaticString]) {
+    let texts = tables.map { UnsafeBufferPointer(start: $0.utf8Start, count: $0.utf8CodeUnitCount) }
+    self.init(types: SchemaTableParser(texts).parse())
   }
 }
 
@@ -26,8 +26,8 @@ private struct SchemaTableParser {
   private let lines: [Bytes]
   private var ids: [String: TypeID] = [:]
 
-  init(_ text: UnsafeBufferPointer<UInt8>) {
-    lines = text.split(separator: UInt8(ascii: "\n"))
+  init(_ texts: [UnsafeBufferPointer<UInt8>]) {
+    lines = texts.flatMap { $0.split(separator: UInt8(ascii: "\n")) }
     for line in lines where line.first == UInt8(ascii: ":") {
       let name = SchemaTableParser.string(
         line.dropFirst().prefix { $0 != UInt8(ascii: ";") })

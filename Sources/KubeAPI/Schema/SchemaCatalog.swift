@@ -29,8 +29,8 @@ public final class SchemaCatalog: Sendable {
     self.byKind = byKind
   }
 
-  /// The field set of Kubernetes 1.32.
-  public static let kubernetes = SchemaCatalog(table: kubernetesTable)
+  /// The field set of Kubernetes 1.32, and of metrics.k8s.io, which Kubernetes publishes apart.
+  public static let kubernetes = SchemaCatalog(tables: [kubernetesTable, metricsTable])
 
   public subscript(id: TypeID) -> TypeSchema { types[id.index] }
 

@@ -52,7 +52,11 @@ extension ResourceDefinition {
       ], printer: .namespace, strategy: NamespaceStrategy()),
     ResourceDefinition(
       kind: kind("", "Node"), plural: "nodes", shortNames: ["no"], isNamespaced: false,
-      storagePrefix: "minions", subresources: [status(kind("", "Node"))],
+      storagePrefix: "minions",
+      subresources: [
+        Subresource(name: "proxy", kind: kind("", "NodeProxyOptions"), verbs: ["get"]),
+        status(kind("", "Node")),
+      ],
       schema: schema("core.v1.Node"),
       selectableFields: [SelectableField("spec.unschedulable", default: "false")],
       printer: .node, strategy: NodeStrategy()),
@@ -178,6 +182,18 @@ extension ResourceDefinition {
       schema: schema("\(prefix).v1.\(name)"), isStored: false)
   }
 
+  /// What the nodes answer themselves, and nobody stores.
+  public static let metricsGroup = "metrics.k8s.io"
+
+  private static func metrics(
+    _ name: String, _ plural: String, isNamespaced: Bool
+  ) -> ResourceDefinition {
+    ResourceDefinition(
+      kind: GroupVersionKind(group: metricsGroup, version: "v1beta1", kind: name), plural: plural,
+      singular: "", isNamespaced: isNamespaced, storagePrefix: "\(metricsGroup)/\(plural)",
+      verbs: ["get", "list"], schema: schema("metrics.v1beta1.\(name)"), isStored: false)
+  }
+
   private static let others: [ResourceDefinition] = [
     review("authentication.k8s.io", "SelfSubjectReview", "selfsubjectreviews"),
     review("authentication.k8s.io", "TokenReview", "tokenreviews"),
@@ -187,6 +203,18 @@ extension ResourceDefinition {
     review("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
     review("authorization.k8s.io", "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
     review("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews"),
+    ResourceDefinition(
+      kind: kind("certificates.k8s.io", "CertificateSigningRequest"),
+      plural: "certificatesigningrequests", shortNames: ["csr"], isNamespaced: false,
+      subresources: [
+        Subresource(
+          name: "approval", kind: kind("certificates.k8s.io", "CertificateSigningRequest"),
+          verbs: readAndWrite),
+        status(kind("certificates.k8s.io", "CertificateSigningRequest")),
+      ],
+      schema: schema("certificates.v1.CertificateSigningRequest"),
+      selectableFields: [SelectableField("spec.signerName")], printer: .certificateSigningRequest,
+      strategy: CertificateSigningRequestStrategy()),
     ResourceDefinition(
       kind: kind("coordination.k8s.io", "Lease"), plural: "leases", isNamespaced: true,
       schema: schema("coordination.v1.Lease"), printer: .lease, strategy: LeaseStrategy()),
@@ -201,6 +229,8 @@ extension ResourceDefinition {
         kind: kind("", "Event"), encode: EventConversion.toCore, decode: EventConversion.fromCore),
       schema: schema("events.v1.Event"), selectableFields: regardingFields,
       printer: .regardingEvent, strategy: RegardingEventStrategy()),
+    metrics("NodeMetrics", "nodes", isNamespaced: false),
+    metrics("PodMetrics", "pods", isNamespaced: true),
     ResourceDefinition(
       kind: kind("policy", "PodDisruptionBudget"), plural: "poddisruptionbudgets",
       shortNames: ["pdb"], isNamespaced: true,

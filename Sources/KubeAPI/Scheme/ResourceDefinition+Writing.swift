@@ -113,10 +113,10 @@ extension ResourceDefinition {
     // Deletion can't be undone; only a deletion sets these.
     object["metadata"]["deletionTimestamp"] = before["deletionTimestamp"]
     object["metadata"]["deletionGracePeriodSeconds"] = before["deletionGracePeriodSeconds"]
-    if subresource == "status" {
-      strategy.prepareForStatusUpdate(&object, from: old)
-    } else {
-      strategy.prepareForUpdate(&object, from: old)
+    switch subresource {
+    case nil: strategy.prepareForUpdate(&object, from: old)
+    case "status": strategy.prepareForStatusUpdate(&object, from: old)
+    case let name?: strategy.prepareForUpdate(&object, from: old, subresource: name)
     }
   }
 
@@ -150,7 +150,7 @@ extension ResourceDefinition {
       + MetadataValidation.validateUpdate(object, from: old)
     try report(
       metadata
-        + (subresource == "status"
+        + (subresource != nil
           ? strategy.validateStatusUpdate(object, from: old)
           : strategy.validateUpdate(object, from: old)),
       object)

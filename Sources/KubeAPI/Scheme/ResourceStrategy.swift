@@ -21,6 +21,8 @@ public protocol ResourceStrategy: Sendable {
   func prepareForCreate(_ object: inout Value)
   func prepareForUpdate(_ object: inout Value, from old: Value)
   func prepareForStatusUpdate(_ object: inout Value, from old: Value)
+  /// A write through a subresource of the kind's own, neither `status` nor `scale`.
+  func prepareForUpdate(_ object: inout Value, from old: Value, subresource: String)
   /// Whether an update counts as a new generation.
   func changesGeneration(_ object: Value, from old: Value) -> Bool
   /// What is wrong with a new object, metadata apart.
@@ -44,6 +46,9 @@ extension ResourceStrategy {
     standardPrepareForUpdate(&object, from: old)
   }
   public func prepareForStatusUpdate(_ object: inout Value, from old: Value) {
+    standardPrepareForStatusUpdate(&object, from: old)
+  }
+  public func prepareForUpdate(_ object: inout Value, from old: Value, subresource: String) {
     standardPrepareForStatusUpdate(&object, from: old)
   }
   public func changesGeneration(_ object: Value, from old: Value) -> Bool {

@@ -44,6 +44,9 @@ public struct ResourceType: Sendable, Hashable {
     "policy", "PodDisruptionBudget", "poddisruptionbudgets")
   public static let deployments = v1("apps", "Deployment", "deployments")
   public static let replicaSets = v1("apps", "ReplicaSet", "replicasets")
+  public static let certificateSigningRequests = ResourceType(
+    GroupVersionKind(group: "certificates.k8s.io", version: "v1", kind: "CertificateSigningRequest"),
+    plural: "certificatesigningrequests", isNamespaced: false)
   public static let leases = v1("coordination.k8s.io", "Lease", "leases")
 
   /// The path of the collection, in one namespace or (nil) in all.

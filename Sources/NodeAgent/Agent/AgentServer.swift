@@ -10,6 +10,8 @@ import X509
 /// | path | answer |
 /// |---|---|
 /// | `/healthz` | `ok` |
+/// | `/stats/summary` | what the node and its pods use, in JSON |
+/// | `/metrics/resource` | the same for Prometheus |
 /// | `/containerLogs/NAMESPACE/POD/CONTAINER?follow&tailLines&…` | the container's output |
 /// | `/exec/NAMESPACE/POD/CONTAINER?command&input&output&error&tty` | an upgrade: a program's streams |
 /// | `/attach/NAMESPACE/POD/CONTAINER?input&output&error&tty` | an upgrade: the container's own streams |
@@ -28,6 +30,7 @@ struct AgentServer: Sendable {
   }
 
   let runtime: any ContainerRuntime
+  let metrics: MetricsEndpoints
   let logger: Logger
   /// The pod of a namespace and name, as the API has it.
   let pod: @Sendable (_ namespace: String, _ name: String) -> Value?
@@ -42,6 +45,8 @@ struct AgentServer: Sendable {
     switch segments.first {
     case "healthz" where segments.count == 1:
       return HTTPResponse(status: 200, body: .bytes(Array("ok".utf8)))
+    case "stats" where segments == ["stats", "summary"]: return await metrics.summary()
+    case "metrics" where segments == ["metrics", "resource"]: return await metrics.resources()
     case "containerLogs" where segments.count == 4:
       return logs(
         namespace: segments[1], pod: segments[2], container: segments[3], request.target)

@@ -93,6 +93,12 @@ enum Disk {
     }
   }
 
+  /// The type bits (`S_IFMT`) of what a path leads to, links followed; nil if nothing.
+  static func type(_ path: String) -> mode_t? {
+    var info = stat()
+    return stat(path, &info) == 0 ? info.st_mode & S_IFMT : nil
+  }
+
   /// Removes a file or a whole tree. It never follows symbolic links and never crosses into another
   /// file system, so a mount that is still there stops it with EBUSY instead of being emptied.
   static func removeTree(_ path: String) throws(SystemError) {

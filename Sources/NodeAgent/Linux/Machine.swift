@@ -33,6 +33,12 @@ extension Machine {
   /// What could be used without swapping.
   static var availableMemoryBytes: Int64 { Int64(memory("MemAvailable:") ?? 0) }
 
+  /// Memory that nothing uses at all.
+  static var freeMemoryBytes: Int64 { Int64(memory("MemFree:") ?? 0) }
+  /// Page cache that wasn't used lately.
+  static var inactiveFileBytes: Int64 { Int64(memory("Inactive(file):") ?? 0) }
+  static var anonymousMemoryBytes: Int64 { Int64(memory("AnonPages:") ?? 0) }
+
   /// A field of /proc/meminfo in bytes.
   private static func memory(_ field: String) -> Int? {
     guard let bytes = try? Disk.read("/proc/meminfo", limit: 64 << 10) else { return nil }

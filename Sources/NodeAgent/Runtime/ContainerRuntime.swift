@@ -50,6 +50,9 @@ public protocol ContainerRuntime: Sendable {
   /// The sandboxes of one pod, oldest first.
   func pods(uid: String) -> [SandboxStatus]
 
+  /// What these sandboxes and their containers have used; what can't be told is left out.
+  func usage(of sandboxes: [SandboxStatus], now: Timestamp) async -> RuntimeUsage
+
   /// Where a container's log is written.
   func logPath(_ id: ContainerID) -> String?
 
@@ -123,6 +126,8 @@ public struct SandboxConfiguration: Sendable, Equatable {
   public var resolverConfiguration = ""
   public var hostAliases: [HostAlias] = []
   public var memoryVolumes: [MemoryVolume] = []
+  /// Ports of the node that lead to the pod.
+  public var hostPorts: [HostPort] = []
 
   public init(name: String, namespace: String, uid: String) {
     self.name = name

@@ -63,6 +63,10 @@ extension CrunRuntime {
         await abandon(record)
       }
     }
+    guard network != nil else { return }
+    let ready = state.withLock { $0.sandboxes.values.filter(\.isReady).map(\.record) }
+    try await hostPorts.restore(
+      ready.compactMap { record in record.address.map { (record.id, $0, record.hostPorts) } })
   }
 
   /// The process that `shim.json` names, if it is of this boot.
@@ -99,6 +103,7 @@ extension CrunRuntime {
         try await client.perform(
           .network(
             address: address, prefixLength: record.prefixLength, gateway: network.gateway))
+        try await hostPorts.open(record.hostPorts, to: address, for: id)
       }
       state.withLock { state in
         state.sandboxes[id] = Sandbox(
@@ -112,7 +117,7 @@ extension CrunRuntime {
         if let failed, failed.isAlive { kill(failed.pid, SIGKILL) }
         try Disk.removeTree(directory)
       }
-      releaseNetwork(record)
+      await releaseNetwork(record)
       throw error
     }
   }
@@ -238,7 +243,7 @@ extension CrunRuntime {
       }
       state.withLock { $0.sandboxes[id]?.isReady = false }
       client.close()
-      releaseNetwork(sandbox.record)
+      await releaseNetwork(sandbox.record)
     } catch {
       await abandon(sandbox.record)
     }

@@ -58,6 +58,7 @@ public final class CrunRuntime: ContainerRuntime {
   let crunPath: String
   let cgroups: Cgroups
   let network: PodNetwork?
+  let hostPorts: HostPortTable
   let logger: Logger
   private let threads: NIOThreadPool
   let group: any EventLoopGroup
@@ -106,6 +107,7 @@ public final class CrunRuntime: ContainerRuntime {
       PodNetwork(
         .init(block: $0, bridge: settings.bridge, services: settings.serviceBlock))
     }
+    hostPorts = HostPortTable(bridge: settings.bridge)
     threads = NIOThreadPool(numberOfThreads: Limits.threads)
     // The consumer looks at everything again at each event: if it is slow, one is enough.
     (events, eventSink) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(4_096))
@@ -276,7 +278,7 @@ public final class CrunRuntime: ContainerRuntime {
           record.id, id, container.state)
       }
     }
-    releaseNetwork(record)
+    await releaseNetwork(record)
   }
 
   /// How a container ended whose shim is gone: what the shim wrote last, or that nobody knows.
@@ -297,8 +299,9 @@ public final class CrunRuntime: ContainerRuntime {
   /// Removes the bridge once no pod is left on it.
   public func removeNetwork() { network?.removeBridgeIfUnused() }
 
-  func releaseNetwork(_ record: SandboxRecord) {
+  func releaseNetwork(_ record: SandboxRecord) async {
     guard let network, let address = record.address else { return }
+    await hostPorts.close(record.id)
     network.detach(record.id)
     network.release(address)
   }

@@ -143,6 +143,10 @@ final class PodNetwork: Sendable {
     }
     try socket.addAddress(gateway, prefixLength: settings.block.prefixLength, to: index)
     try socket.setUp(index)
+    // A host port is one of the node's loopback, too: from there packets must be allowed onto the bridge.
+    try Descriptor(
+      opening: "/proc/sys/net/ipv4/conf/\(settings.bridge)/route_localnet", O_WRONLY
+    ).writeAll(Array("1".utf8))
     if let services = settings.services { try socket.addRoute(to: services, out: index) }
   }
 }

@@ -50,6 +50,7 @@ struct SandboxRecord: Sendable {
   var crunRoot: String
   var layersDirectory: String
   var memoryVolumes: [SandboxConfiguration.MemoryVolume]
+  var hostPorts: [HostPort]
 
   var json: Value {
     var value: Value = [
@@ -70,6 +71,7 @@ struct SandboxRecord: Sendable {
       if let size = volume.sizeBytes { entry["size"] = Value(size) }
       value["memoryVolumes"].append(entry)
     }
+    if !hostPorts.isEmpty { value["hostPorts"] = .array(hostPorts.map(\.json)) }
     return value
   }
 
@@ -104,6 +106,7 @@ struct SandboxRecord: Sendable {
     memoryVolumes = value["memoryVolumes"].elements.compactMap { entry in
       entry["path"].string.map { .init(path: $0, sizeBytes: entry["size"].integer) }
     }
+    hostPorts = value["hostPorts"].elements.compactMap { HostPort(json: $0) }
   }
 
   init(
@@ -130,6 +133,7 @@ struct SandboxRecord: Sendable {
     self.crunRoot = crunRoot
     self.layersDirectory = layersDirectory
     memoryVolumes = configuration.memoryVolumes
+    hostPorts = configuration.hostPorts
   }
 }
 

@@ -1,7 +1,7 @@
 import KubeAPI
 import KubeClient
+import Netfilter
 import NodeAgent
-import ServiceProxy
 
 #if canImport(Glibc)
   import Glibc
@@ -88,7 +88,11 @@ final class LocalCluster {
       "scheduler", ["scheduler", "--kubeconfig", shape.directory + "/scheduler.kubeconfig"])
     try launch(
       "controllers",
-      ["controllers", "--kubeconfig", shape.directory + "/controller-manager.kubeconfig"])
+      [
+        "controllers", "--kubeconfig", shape.directory + "/controller-manager.kubeconfig",
+        "--cluster-signing-cert-file", shape.directory + "/pki/ca.crt",
+        "--cluster-signing-key-file", shape.directory + "/pki/ca.key",
+      ])
     try importImages()
     for index in shape.nodes.indices { try startNode(index) }
     let api = client!
@@ -218,7 +222,9 @@ final class LocalCluster {
   private func launch(
     _ name: String, _ arguments: [String], in network: ManagedProcess? = nil
   ) throws {
-    let process = ManagedProcess(name: name, arguments: arguments, logPath: shape.logPath(name))
+    let process = ManagedProcess(
+      name: name, arguments: arguments + (shape.extra[arguments[0]] ?? []),
+      logPath: shape.logPath(name))
     process.network = network
     try process.start()
     processes.append(process)

@@ -45,6 +45,14 @@ struct UpCommand: AsyncParsableCommand {
   @Option(help: "OCI image layout to import for the node before it starts. May be repeated.")
   var preloadImage: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      A further flag for all processes of one part: store, apiserver, scheduler, controllers, node or proxy. \
+      May be repeated.
+      """, valueName: "part.flag=value"))
+  var extraConfig: [String] = []
+
   func run() async throws {
     let shape = try ClusterShape(self)
     try Preflight.check(shape)
@@ -81,6 +89,10 @@ struct ClusterShape {
   let nodes: [Node]
   var hasNode: Bool { !nodes.isEmpty }
   let images: [String]
+  /// More flags for the processes, by part.
+  let extra: [String: [String]]
+
+  static let parts = ["store", "apiserver", "scheduler", "controllers", "node", "proxy"]
 
   init(_ flags: UpCommand) throws {
     let ports = flags.storePorts.split(separator: ",", omittingEmptySubsequences: false).map(
@@ -103,6 +115,20 @@ struct ClusterShape {
     apiPort = flags.apiPort
     nodePort = flags.nodePort
     images = flags.preloadImage
+    var extra: [String: [String]] = [:]
+    for text in flags.extraConfig {
+      let halves = text.split(separator: ".", maxSplits: 1).map(String.init)
+      guard halves.count == 2, Self.parts.contains(halves[0]), halves[1].contains("="),
+        !halves[1].hasPrefix("-")
+      else {
+        throw UsageFailure(
+          "--extra-config must be a part, a flag and its value such as "
+            + "controllers.node-monitor-period=1s, not '\(text)'; parts are "
+            + Self.parts.joined(separator: ", "))
+      }
+      extra[halves[0], default: []].append("--" + halves[1])
+    }
+    self.extra = extra
     if flags.dataDir.hasPrefix("/") {
       directory = flags.dataDir
     } else {

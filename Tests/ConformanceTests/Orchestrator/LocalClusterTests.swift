@@ -88,8 +88,10 @@ final class LocalClusterFixture {
   private let up: RunningProgram
   var directory: String { folder.path + "/data" }
 
-  /// - Parameter nodes: with more than one they are called `test-node-1` and so on.
-  init(nodes: Int = 1) throws {
+  /// - Parameters:
+  ///   - nodes: with more than one they are called `test-node-1` and so on.
+  ///   - extra: further flags of the parts, as `--extra-config` takes them.
+  init(nodes: Int = 1, extra: [String] = []) throws {
     // A store port takes the one after it, so pairs are wanted.
     storePorts = try (0..<3).map { _ in try LocalClusterFixture.freePair() }
     let apiPort = try Loopback.freePort()
@@ -100,7 +102,7 @@ final class LocalClusterFixture {
       "--api-port", "\(apiPort)", "--node-port", "\(nodePort)", "--node-name", "test-node",
       "--nodes", "\(nodes)",
       "--preload-image", Peers.repository + "/.build/images/busybox",
-    ])
+    ] + extra.flatMap { ["--extra-config", $0] })
     let isReady = waitUntil(seconds: 90) {
       up.output.contains("The cluster is ready") || !up.isRunning
     }

@@ -21,6 +21,15 @@ struct NetworkTests {
         imagePullPolicy: IfNotPresent
         command: [sh, -c, "mkdir /www; hostname > /www/index.html; exec httpd -f -p 8080 -h /www"]
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+        volumeMounts:
+        - {name: usr, mountPath: /usr, readOnly: true}
+        - {name: lib, mountPath: /lib, readOnly: true}
+        - {name: lib64, mountPath: /lib64, readOnly: true}
+      # This machine's Python: busybox speaks no UDP.
+      volumes:
+      - {name: usr, hostPath: {path: /usr}}
+      - {name: lib, hostPath: {path: /lib}}
+      - {name: lib64, hostPath: {path: /lib64}}
     ---
 
     """
@@ -103,11 +112,99 @@ struct NetworkTests {
       try Set((0..<8).map { _ in try get("b", address) }).count == 1
     }
 
+    try connectionsOutlastOtherServicesChanges(cluster, a: a, b: b)
+    try datagramsFollowTheTargets(cluster, a: a, b: b)
+
     // The API itself is a service that pods reach.
     #expect(
       try cluster.outcome(
         ["exec", "b", "-c", "main", "--", "nc", "-w", "2", "10.96.0.1", "443"], [:], input: ""
       ).status == 0)
+  }
+
+  /// A connection that talks all the time, while services around it come, change and go.
+  private func connectionsOutlastOtherServicesChanges(
+    _ cluster: LocalClusterFixture, a: String, b: String
+  ) throws {
+    func inside(_ pod: String, _ command: String) throws -> Program.Outcome {
+      try cluster.outcome(["exec", pod, "-c", "main", "--", "sh", "-c", command], [:])
+    }
+    _ = try inside("b", "nc -ll -p 9000 -e cat >/dev/null 2>&1 &")
+    try cluster.apply(service("echo", 9000))
+    try cluster.apply(slice("echo", 9000, [("b", b)]))
+    let address = try cluster.kubectl("get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
+    // What is sent comes back through the one connection; its end is written down.
+    let talk = "i=0; while :; do echo $((i=i+1)); sleep 0.1; done"
+    try cluster.eventually("the connection talks") {
+      _ = try inside("a", "[ -s /tmp/talk ] || { (\(talk)) | nc \(address) 9000 >/tmp/talk 2>&1; echo ended >>/tmp/talk; } >/dev/null 2>&1 &")
+      return try inside("a", "sleep 0.5; cat /tmp/talk").output.contains("3\n")
+    }
+    for round in 0..<4 {
+      try cluster.apply(service("other-\(round)", 81, round == 1 ? ", type: NodePort" : ""))
+      try cluster.apply(slice("other-\(round)", 8080, [("a", a), ("b", b)]))
+      if round == 2 { try cluster.kubectl("delete", "service", "other-0") }
+    }
+    try cluster.apply(slice("other-1", 8080, []))
+    let before = try inside("a", "wc -l </tmp/talk").output
+    try cluster.eventually("the connection still talks") {
+      let now = try inside("a", "wc -l </tmp/talk; grep ended /tmp/talk").output
+      return !now.contains("ended")
+        && Int(now.filter(\.isNumber)) ?? 0 > (Int(before.filter(\.isNumber)) ?? 0) + 5
+    }
+    let text = try inside("a", "cat /tmp/talk").output
+    let numbers = text.split(separator: "\n").map(String.init)
+    #expect(numbers == (1...numbers.count).map(String.init), "nothing is lost, nothing comes twice")
+  }
+
+  /// A client that sends from one port all the time: without a look at the kernel's table of flows it would go on
+  /// sending to a pod that isn't a target any more.
+  private func datagramsFollowTheTargets(
+    _ cluster: LocalClusterFixture, a: String, b: String
+  ) throws {
+    func inside(_ pod: String, _ command: String) throws -> Program.Outcome {
+      try cluster.outcome(["exec", pod, "-c", "main", "--", "sh", "-c", command], [:])
+    }
+    let server = """
+      import socket
+      own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+      own.bind(("", 5353))
+      while True:
+          own.sendto(socket.gethostname().encode(), own.recvfrom(64)[1])
+      """
+    let client = """
+      import socket, sys, time
+      own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+      own.bind(("", 4000))
+      own.settimeout(0.3)
+      while True:
+          try:
+              own.sendto(b"who", (sys.argv[1], 53))
+              open("/tmp/name", "wb").write(own.recv(64))
+          except OSError:
+              pass
+          time.sleep(0.05)
+      """
+    func python(_ pod: String, _ program: String, _ argument: String = "") throws {
+      let outcome = try cluster.outcome(
+        ["exec", "-i", pod, "-c", "main", "--", "sh", "-c",
+          "cat >/tmp/program; cp /tmp/program /tmp/$$; python3 /tmp/$$ \(argument) >/dev/null 2>/tmp/errors &"],
+        [:], input: program)
+      #expect(outcome.status == 0, "\(outcome)")
+    }
+    for pod in ["a", "b"] { try python(pod, server) }
+    func target(_ pod: String, _ address: String) -> String {
+      slice("names", 5353, [(pod, address)]).replacingOccurrences(of: "protocol: TCP", with: "protocol: UDP")
+    }
+    try cluster.apply(
+      service("names", 53).replacingOccurrences(of: "{port: 53}", with: "{port: 53, protocol: UDP}"))
+    try cluster.apply(target("b", b))
+    let address = try cluster.kubectl("get", "service", "names", "-o", "jsonpath={.spec.clusterIP}")
+    try python("a", client, address)
+    try cluster.eventually("pod b answers") { try inside("a", "cat /tmp/name").output == "b" }
+    try cluster.apply(target("a", a))
+    try cluster.eventually("pod a answers the same client") {
+      try inside("a", "cat /tmp/name").output == "a"
+    }
   }
 }
 

@@ -1,20 +1,21 @@
 import KubeAPI
 import Yams
 
-/// YAML bodies, as kubectl's `--server-side` and people with curl send them.
-enum YAML {
-  enum Limits {
+/// YAML as kubectl's `--server-side` and people with curl send it to the API server, and as nodes find it in the
+/// manifests of static pods.
+public enum YAML {
+  public enum Limits {
     /// Aliases make a small text large; a manifest has no use for many.
-    static let nodes = 200_000
+    public static let nodes = 200_000
   }
 
   /// Why a text can't be taken.
-  struct Failure: Error {
-    var message: String
+  public struct Failure: Error {
+    public var message: String
   }
 
   /// Reads one document.
-  static func parse(_ bytes: [UInt8]) throws(Failure) -> Value {
+  public static func parse(_ bytes: [UInt8]) throws(Failure) -> Value {
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw Failure(message: "yaml: invalid UTF-8")
     }
@@ -66,7 +67,7 @@ enum YAML {
   }
 
   /// Writes a value as YAML, keys in their order.
-  static func text(of value: Value) -> String {
+  public static func text(of value: Value) -> String {
     (try? Yams.serialize(node: node(of: value))) ?? ""
   }
 

@@ -271,11 +271,6 @@ struct ContainerPreparation: Sendable {
     let spec = pod.object["spec"]
     var found: [String] = []
     for (index, container) in spec["containers"].elements.enumerated() {
-      if container["ports"].elements.contains(where: { ($0["hostPort"].integer ?? 0) > 0 }),
-        !pod.usesHostNetwork
-      {
-        found.append("spec.containers[\(index)].ports.hostPort")
-      }
       let seccomp = container["securityContext"]["seccompProfile"]["type"].string ?? "Unconfined"
       if seccomp != "Unconfined" {
         found.append("spec.containers[\(index)].securityContext.seccompProfile")

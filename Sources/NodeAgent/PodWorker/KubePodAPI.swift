@@ -23,6 +23,9 @@ final class KubePodAPI: PodAPI {
     return allServices.list()
   }
 
+  /// The services that are known by now.
+  func knownServices() -> [Value] { allServices.list() }
+
   func follow(
     _ references: Set<ObjectReference>, for pod: PodManifest,
     changed: @escaping @Sendable () -> Void
