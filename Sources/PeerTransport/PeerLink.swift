@@ -17,6 +17,8 @@ final class PeerLink {
   let id: NodeID
   /// The same connection, for threads other than the event loop's.
   let outlet: PeerOutlet
+  private let meter: PeerMeter
+  private var sampling: RepeatedTask?
   private let settings: PeerNetwork.Settings
   let address: PeerAddress
   private let loop: any EventLoop
@@ -34,11 +36,12 @@ final class PeerLink {
   private var loggedFailure: String?
 
   init(
-    settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, outlet: PeerOutlet,
+    settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, meter: PeerMeter,
     loop: any EventLoop, receiver: any PeerReceiver, log: Logger
   ) {
     id = peer
-    self.outlet = outlet
+    outlet = PeerOutlet(meter)
+    self.meter = meter
     self.address = address
     self.settings = settings
     self.loop = loop
@@ -47,7 +50,9 @@ final class PeerLink {
   }
 
   func enqueue(_ message: PeerMessage) {
-    guard case .open = state, unwritten + buffer.readableBytes < Limits.queuedBytes else { return }
+    guard case .open = state, unwritten + buffer.readableBytes < Limits.queuedBytes else {
+      return meter.dropped()
+    }
     PeerFrame.write(message, into: &buffer, scratch: &scratch)
   }
 
@@ -56,6 +61,7 @@ final class PeerLink {
     let bytes = buffer
     let count = bytes.readableBytes
     unwritten += count
+    meter.sent(count)
     buffer = ByteBuffer()
     buffer.reserveCapacity(min(count, 1 << 20))
     let bound = NIOLoopBound(self, eventLoop: loop)
@@ -110,6 +116,7 @@ final class PeerLink {
   }
 
   func stop() {
+    ended()
     outlet.close()
     if case .open(let channel) = state { channel.close(promise: nil) }
     state = .stopped
@@ -127,6 +134,10 @@ final class PeerLink {
       duplicateDescriptor = nil
       retryDelay = Limits.shortestRetry
       loggedFailure = nil
+      meter.connected(true)
+      sampling = loop.scheduleRepeatedTask(
+        initialDelay: Limits.roundTripInterval, delay: Limits.roundTripInterval
+      ) { [meter] _ in meter.sample(channel) }
       unwritten = 0
       buffer.clear()
       log.info("connected to peer", metadata: ["peer": "\(id)", "address": "\(address)"])
@@ -145,7 +156,14 @@ final class PeerLink {
     duplicateDescriptor = nil
   }
 
+  private func ended() {
+    meter.connected(false)
+    sampling?.cancel()
+    sampling = nil
+  }
+
   private func failed(_ reason: String) {
+    ended()
     outlet.close()
     dropDuplicate()
     switch state {
@@ -235,6 +253,7 @@ final class PeerAcceptor: ChannelInboundHandler {
   private let settings: PeerNetwork.Settings
   private let directory: PeerDirectory
   private let receiver: any PeerReceiver
+  private let meter: @Sendable (NodeID) -> PeerMeter
   private let log: Logger
   private var received: ByteBuffer?
   private var peer: NodeID?
@@ -242,8 +261,9 @@ final class PeerAcceptor: ChannelInboundHandler {
 
   init(
     settings: PeerNetwork.Settings, directory: PeerDirectory, receiver: any PeerReceiver,
-    log: Logger
+    meter: @escaping @Sendable (NodeID) -> PeerMeter, log: Logger
   ) {
+    self.meter = meter
     self.settings = settings
     self.directory = directory
     self.receiver = receiver
@@ -252,6 +272,7 @@ final class PeerAcceptor: ChannelInboundHandler {
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     var bytes = unwrapInboundIn(data)
+    if let peer { meter(peer).received(bytes.readableBytes) }
     if received == nil {
       received = bytes
     } else {

@@ -76,6 +76,8 @@ public struct ReplicaCore {
   var watches = WatchTable()
   var snapshots: SnapshotState
   var maintenanceDue = false
+  /// As far as physical compaction was seen to be finished.
+  var physicallyCompacted = Revision(-1)
 
   // MARK: What it knows of leadership
 
@@ -92,6 +94,9 @@ public struct ReplicaCore {
 
   var autoCompaction: AutoCompaction?
 
+  var agreement = StateAgreement()
+  var nextStateCheck = Instant.origin
+
   // MARK: Members and alarms
 
   var changes = ClusterChanges()
@@ -100,6 +105,8 @@ public struct ReplicaCore {
   /// When each other member was last heard of.
   var lastHeard: [NodeID: Instant] = [:]
   var nextAlarmCheck = Instant.origin
+  /// How large the state was when this member's alarm was raised, at most the quota.
+  var bytesAtAlarm: UInt64?
   /// When this member learned that it was removed.
   var removedAt: Instant?
 
@@ -119,6 +126,9 @@ public struct ReplicaCore {
     var viewBeforeLast: StoreView
   #endif
   public internal(set) var failure: ReplicaFailure?
+
+  /// The newest entry applied.
+  var appliedIndex: LogIndex { raft.applied }
 
   /// When `advance` should be called next, at the latest.
   public var nextDeadline: Instant { nextTick }
@@ -181,6 +191,7 @@ public struct ReplicaCore {
     proposeChanges()
     promoteMembersThatCaughtUp()
     stopIfRemoved()
+    checkStates()
     if isOverQuota || cluster.has(.noSpace) { noteSpace() }
     maintenanceDue = true
   }
@@ -298,6 +309,7 @@ public struct ReplicaCore {
     status.appliedIndex = raft.applied
     status.lastIndex = raft.lastIndex
     status.stateHash = store.stateHash
+    status.physicallyCompacted = physicallyCompacted
     status.stateBytes = UInt64(clamping: store.allocatedBytes)
     status.members = cluster.members
     status.alarms = cluster.alarms.map(\.alarm)

@@ -19,6 +19,8 @@ public struct ReplicaSettings: Sendable {
   public var maximumLearners = 1
   /// The feature levels that this member knows; others than the release's are for tests.
   public var levels = FeatureLevel.known
+  /// How often the leader compares the members' states; nil for never.
+  public var stateCheckInterval: Duration? = .seconds(5)
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 
