@@ -30,7 +30,7 @@ final class EndpointHandler: ChannelInboundHandler {
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
-    if isForMetrics { return }
+    if isForMetrics || !loop.settings.servesGateway { return }
     gateway = GatewayHandler(
       loop: loop, context: context, maxMessageSize: loop.settings.maxRequestBytes)
   }
@@ -83,7 +83,7 @@ final class EndpointHandler: ChannelInboundHandler {
     let parts = request.uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
     let path = String(parts[0])
     let query = parts.count > 1 ? String(parts[1]) : ""
-    if isForMetrics, path.hasPrefix("/v3") {
+    if gateway == nil, path.hasPrefix("/v3") {
       return reply(context, request, .notFound, "text/plain", "404 page not found\n")
     }
     guard request.method == .GET || request.method == .HEAD else {
@@ -167,7 +167,8 @@ final class EndpointHandler: ChannelInboundHandler {
     let reason = problem.map { ",\"reason\":\"\($0)\"" } ?? ",\"reason\":\"\""
     reply(
       context, request, problem == nil ? .ok : .serviceUnavailable, "application/json",
-      "{\"health\":\"\(problem == nil)\"\(reason)}")
+      // The line's end comes with errors alone, as in etcd.
+      "{\"health\":\"\(problem == nil)\"\(reason)}" + (problem == nil ? "" : "\n"))
   }
 
   private func check(

@@ -60,22 +60,40 @@ public final class EtcdListener: Sendable {
     self.loops = loops
   }
 
-  /// Starts to accept connections. `port` 0 lets the system choose.
+  /// What is served on an address.
+  public enum Service: Sendable {
+    /// gRPC and HTTP/1.1.
+    case everything
+    case grpc
+    /// The JSON gateway, health checks and metrics.
+    case http
+    /// Health checks and metrics, and nothing of the data.
+    case metrics
+
+    var hasGRPC: Bool { self == .everything || self == .grpc }
+    var hasHTTP: Bool { self != .grpc }
+  }
+
+  public enum Address: Sendable {
+    /// `port` 0 lets the system choose.
+    case tcp(host: String, port: Int)
+    /// A socket file; one that is left over from before is replaced.
+    case unix(path: String)
+  }
+
+  /// Starts to accept connections.
   ///
-  /// - Parameters:
-  ///   - isForMetrics: serve the health checks and metrics there, and nothing of the data.
-  ///   - configure: adds handlers such as TLS to the pipeline of each new connection, before all others.
+  /// - Parameter configure: adds handlers such as TLS to the pipeline of each new connection, before all others.
   /// - Returns: the address bound.
+  @discardableResult
   public func listen(
-    host: String, port: Int, isForMetrics: Bool = false,
+    on address: Address, serving service: Service = .everything,
     configure: (@Sendable (any Channel) throws -> Void)? = nil
   ) async throws -> SocketAddress {
     passwords.start()
     for bound in loops.values { try await bound.eventLoop.submit { bound.value.start() }.get() }
-    let listener = try await ServerBootstrap(group: group)
+    var bootstrap = ServerBootstrap(group: group)
       .serverChannelOption(.backlog, value: 1_024)
-      .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-      .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
       // One turn of the loop should take all that a burst of requests left in the socket; a channel keeps
       // its buffer, so those that are idle should have small ones.
       .childChannelOption(
@@ -88,16 +106,33 @@ public final class EtcdListener: Sendable {
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           try configure?(channel)
-          try self.prepare(channel, isForMetrics: isForMetrics)
+          try self.prepare(channel, service)
         }
       }
-      .bind(host: host, port: port)
-      .get()
+    let listener: any Channel
+    switch address {
+    case .tcp(let host, let port):
+      bootstrap =
+        bootstrap
+        .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+        .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+      listener = try await bootstrap.bind(host: host, port: port).get()
+    case .unix(let path):
+      listener = try await bootstrap.bind(
+        unixDomainSocketPath: path, cleanupExistingSocketFile: true
+      ).get()
+    }
     channels.withLock { $0.listeners.append(listener) }
-    guard let address = listener.localAddress else { throw ChannelError.unknownLocalAddress }
+    guard let bound = listener.localAddress else { throw ChannelError.unknownLocalAddress }
     logger.info(
-      isForMetrics ? "serving metrics" : "serving clients", metadata: ["address": "\(address)"])
-    return address
+      service == .metrics ? "serving metrics" : "serving clients",
+      metadata: ["address": "\(bound)"])
+    return bound
+  }
+
+  /// Starts to accept connections of all kinds on a TCP port.
+  public func listen(host: String, port: Int) async throws -> SocketAddress {
+    try await listen(on: .tcp(host: host, port: port))
   }
 
   /// Accepts no more, ends streams, lets calls in flight end for a while (`HTTP2Limits.drainTimeout`), closes
@@ -144,7 +179,7 @@ public final class EtcdListener: Sendable {
 
   // MARK: Connections
 
-  private func prepare(_ channel: any Channel, isForMetrics: Bool) throws {
+  private func prepare(_ channel: any Channel, _ service: Service) throws {
     let key = ObjectIdentifier(channel)
     let isLate = channels.withLock { channels in
       channels.connections[key] = channel
@@ -167,9 +202,9 @@ public final class EtcdListener: Sendable {
     let detector = PrefaceDetector { channel, detected in
       timeout.cancel()
       switch detected {
-      case .http2 where isForMetrics: channel.close(promise: nil)
-      case .http2: try self.installGRPC(channel)
-      case .http1: try self.installEndpoints(channel, isForMetrics: isForMetrics)
+      case .http2 where service.hasGRPC: try self.installGRPC(channel)
+      case .http1 where service.hasHTTP: try self.installEndpoints(channel, service)
+      case .http1, .http2: channel.close(promise: nil)
       }
     }
     try channel.pipeline.syncOperations.addHandler(detector)
@@ -184,6 +219,9 @@ public final class EtcdListener: Sendable {
     channel.closeFuture.whenComplete { _ in bound.value.metrics.connections -= 1 }
     var limits = HTTP2Limits()
     limits.maxConcurrentStreams = settings.maximumStreams
+    limits.minimumPingInterval = settings.minimumPingInterval
+    limits.keepAliveInterval = settings.keepAliveInterval
+    limits.keepAliveTimeout = settings.keepAliveTimeout
     let connection = GRPCServerConnection(
       router: EtcdMethod.router, delegate: loop,
       maxMessageSize: settings.maxRequestBytes + EtcdServerLimits.messageOverheadBytes)
@@ -199,7 +237,7 @@ public final class EtcdListener: Sendable {
     try channel.pipeline.syncOperations.addHandler(handler)
   }
 
-  private func installEndpoints(_ channel: any Channel, isForMetrics: Bool) throws {
+  private func installEndpoints(_ channel: any Channel, _ service: Service) throws {
     try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
     guard let bound = loops[ObjectIdentifier(channel.eventLoop)] else {
       throw ChannelError.inappropriateOperationForState
@@ -209,6 +247,6 @@ public final class EtcdListener: Sendable {
         readTimeout: .nanoseconds(Int64(EtcdServerLimits.httpIdleTimeout.wholeNanoseconds))))
     try channel.pipeline.syncOperations.addHandler(
       EndpointHandler(
-        server: self, front: front, loop: bound.value, isForMetrics: isForMetrics))
+        server: self, front: front, loop: bound.value, isForMetrics: service == .metrics))
   }
 }

@@ -2,7 +2,7 @@ import HTTP2
 
 /// The RPCs of the client port, in the order of their numbers.
 enum EtcdMethod: Int, CaseIterable {
-  case range, put, deleteRange, txn, compact
+  case range, put, deleteRange, txn, compact, rangeStream
   case watch
   case leaseGrant, leaseRevoke, leaseKeepAlive, leaseTimeToLive, leaseLeases
   case memberAdd, memberRemove, memberUpdate, memberList, memberPromote
@@ -11,7 +11,9 @@ enum EtcdMethod: Int, CaseIterable {
   case authEnable, authDisable
   case userAdd, userGet, userList, userDelete, userChangePassword, userGrantRole, userRevokeRole
   case roleAdd, roleGet, roleList, roleDelete, roleGrantPermission, roleRevokePermission
-  case healthCheck, healthWatch
+  case healthCheck, healthList, healthWatch
+  case lock, unlock
+  case campaign, proclaim, leader, observe, resign
 
   var path: String {
     let kv = "/etcdserverpb.KV/"
@@ -19,12 +21,14 @@ enum EtcdMethod: Int, CaseIterable {
     let cluster = "/etcdserverpb.Cluster/"
     let maintenance = "/etcdserverpb.Maintenance/"
     let auth = "/etcdserverpb.Auth/"
+    let election = "/v3electionpb.Election/"
     return switch self {
     case .range: kv + "Range"
     case .put: kv + "Put"
     case .deleteRange: kv + "DeleteRange"
     case .txn: kv + "Txn"
     case .compact: kv + "Compact"
+    case .rangeStream: kv + "RangeStream"
     case .watch: "/etcdserverpb.Watch/Watch"
     case .leaseGrant: lease + "LeaseGrant"
     case .leaseRevoke: lease + "LeaseRevoke"
@@ -62,14 +66,46 @@ enum EtcdMethod: Int, CaseIterable {
     case .roleGrantPermission: auth + "RoleGrantPermission"
     case .roleRevokePermission: auth + "RoleRevokePermission"
     case .healthCheck: "/grpc.health.v1.Health/Check"
+    case .healthList: "/grpc.health.v1.Health/List"
     case .healthWatch: "/grpc.health.v1.Health/Watch"
+    case .lock: "/v3lockpb.Lock/Lock"
+    case .unlock: "/v3lockpb.Lock/Unlock"
+    case .campaign: election + "Campaign"
+    case .proclaim: election + "Proclaim"
+    case .leader: election + "Leader"
+    case .observe: election + "Observe"
+    case .resign: election + "Resign"
     }
   }
 
-  /// Calls that stay open. A snapshot is a stream of one request, which the unary way takes as well.
+  /// Calls that stay open and whose messages come one by one. Where there is one request and many answers, the
+  /// unary way takes the request as well.
   var isStreaming: Bool {
     switch self {
     case .watch, .leaseKeepAlive, .healthWatch: true
+    default: false
+    }
+  }
+
+  /// Which side of a call sends more than one message.
+  enum Shape: String {
+    case unary
+    case serverStream = "server_stream"
+    case bidirectional = "bidi_stream"
+  }
+
+  var shape: Shape {
+    switch self {
+    case .watch, .leaseKeepAlive: .bidirectional
+    case .rangeStream, .snapshot, .observe, .healthWatch: .serverStream
+    default: .unary
+    }
+  }
+
+  /// Calls that are served as calls of other services: see `CoordinationCall`.
+  var isCoordination: Bool {
+    switch self {
+    case .lock, .unlock, .campaign, .proclaim, .leader, .observe, .resign: true
     default: false
     }
   }

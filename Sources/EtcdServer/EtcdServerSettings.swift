@@ -1,4 +1,5 @@
 import HTTP2
+import Primitives
 
 /// What an operator sets of the client port, with etcd's defaults.
 public struct EtcdServerSettings: Sendable {
@@ -14,6 +15,16 @@ public struct EtcdServerSettings: Sendable {
   public var maxRequestBytes = 1_572_864
   /// `--max-concurrent-streams`
   public var maximumStreams = HTTP2Limits().maxConcurrentStreams
+  /// `--grpc-keepalive-min-time`: how often a client may PING.
+  public var minimumPingInterval = Duration.seconds(5)
+  /// `--grpc-keepalive-interval`: silence after which a client is PINGed.
+  ///
+  /// etcd's is two hours; a dead client's watches cost memory, so here it is shorter.
+  public var keepAliveInterval = HTTP2Limits().keepAliveInterval
+  /// `--grpc-keepalive-timeout`: how long it may take to answer.
+  public var keepAliveTimeout = HTTP2Limits().keepAliveTimeout
+  /// `--enable-grpc-gateway`
+  public var servesGateway = true
   /// `--max-txn-ops`
   public var maxTxnOperations = 128
   /// The shortest life of a lease in seconds: one and a half election time-outs, rounded up.
@@ -53,6 +64,13 @@ enum EtcdServerLimits {
   static let snapshotQueueBytes = 1 << 20
   /// Event bytes of one watch response that holds several revisions.
   static let watchResponseBytes = 1 << 20
+  /// Calls of the lock and election services that wait on one event loop; each takes about a kilobyte.
+  static let coordinationCalls = 100_000
+  /// Bytes of one message of a RangeStream, and of those that may wait for its client.
+  static let rangePieceBytes = 512 << 10
+  static let rangeQueueBytes = 1 << 20
+  /// How long a client may read nothing of a RangeStream, which keeps a view of the store for it.
+  static let rangeStallTimeout = Duration.seconds(60)
   /// Watchers of one stream. etcd has no bound; each takes some 300 bytes here, and more at the writer.
   static let watchersPerStream = 1_000_000
   /// Passwords that wait to be hashed or checked: some ten seconds' worth.

@@ -1,4 +1,3 @@
-import Glibc
 import HTTP2
 import MVCC
 import Primitives
@@ -6,6 +5,8 @@ import Replica
 
 /// The metrics in Prometheus' text form, under the names that etcd's dashboards know.
 enum MetricsPage {
+  private typealias Page = PrometheusPage
+
   static func render(_ sums: LoopMetrics, _ front: any ReplicaFront) -> String {
     var page = Page()
     let status = front.status
@@ -35,8 +36,6 @@ enum MetricsPage {
     page.counter(
       "etcd_server_read_indexes_failed_total", "Linearizable reads that failed.",
       counters.readsFailed)
-    page.counter(
-      "etcd_server_snapshot_apply_in_progress_total", "Snapshots being installed.", 0)
     page.labelled(
       "etcd_server_version", "gauge", "The version this server says it is.",
       [("server_version=\"\(EtcdServerSettings.reportedVersion)\"", 1)])
@@ -72,6 +71,15 @@ enum MetricsPage {
       "etcd_debugging_mvcc_watcher_total", "Watchers.", UInt64(clamping: sums.watchers))
     page.counter(
       "etcd_disk_wal_write_bytes_total", "Bytes written to the log.", counters.logBytes)
+    let timings = front.timings
+    page.histogram(
+      "etcd_disk_wal_fsync_duration_seconds", "Writes to the log, each with its sync.",
+      [("", timings.logSync)])
+    page.histogram(
+      "etcd_disk_backend_commit_duration_seconds",
+      "Applying what was committed and publishing it: what a commit to a backend is here.",
+      [("", timings.commit)])
+    addPeers(front, to: &page)
     page.counter(
       "martlet_log_writes_total", "Writes to the log, each one sync.", counters.logWrites)
     page.counter("martlet_snapshots_taken_total", "Snapshots taken.", counters.snapshotsTaken)
@@ -87,15 +95,46 @@ enum MetricsPage {
     page.gauge(
       "martlet_client_connections", "gRPC connections.", UInt64(clamping: sums.connections))
     addCalls(sums, to: &page)
-    addProcess(to: &page)
+    page.addProcess()
     return page.text
+  }
+
+  /// As in etcd, members are named by their ids.
+  private static func addPeers(_ front: any ReplicaFront, to page: inout Page) {
+    let traffic = front.traffic
+    func values(
+      _ label: String, _ value: (PeerTraffic) -> UInt64
+    ) -> [(labels: String, value: UInt64)] {
+      traffic.map { ("\(label)=\"\($0.peer)\"", value($0)) }
+    }
+    page.labelled(
+      "etcd_network_peer_sent_bytes_total", "counter", "Bytes sent to members.",
+      values("To", \.sentBytes))
+    page.labelled(
+      "etcd_network_peer_received_bytes_total", "counter", "Bytes that came from members.",
+      values("From", \.receivedBytes))
+    page.labelled(
+      "etcd_network_peer_sent_failures_total", "counter", "Messages that could not be sent.",
+      values("To", \.sendFailures))
+    page.labelled(
+      "etcd_network_active_peers", "gauge", "Members that this one is connected to.",
+      traffic.map {
+        (
+          "Local=\"\(front.identity.member)\",Remote=\"\($0.peer)\"",
+          $0.isConnected ? 1 : 0
+        )
+      })
+    page.histogram(
+      "etcd_network_peer_round_trip_time_seconds",
+      "Round trips to members, as the system measures them.",
+      traffic.map { ("To=\"\($0.peer)\"", $0.roundTrip) })
   }
 
   private static func addCalls(_ sums: LoopMetrics, to page: inout Page) {
     func labels(_ method: EtcdMethod) -> String {
       let parts = method.path.split(separator: "/")
-      let type = method.isStreaming ? "bidi_stream" : "unary"
-      return "grpc_method=\"\(parts[1])\",grpc_service=\"\(parts[0])\",grpc_type=\"\(type)\""
+      return "grpc_method=\"\(parts[1])\",grpc_service=\"\(parts[0])\","
+        + "grpc_type=\"\(method.shape.rawValue)\""
     }
     page.labelled(
       "grpc_server_started_total", "counter", "Calls begun.",
@@ -134,54 +173,6 @@ enum MetricsPage {
     case .unavailable: "Unavailable"
     case .dataLoss: "DataLoss"
     case .unauthenticated: "Unauthenticated"
-    }
-  }
-
-  private static func addProcess(to page: inout Page) {
-    var usage = rusage()
-    guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return }
-    func seconds(_ time: timeval) -> Double { Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
-    page.text += """
-      # HELP process_cpu_seconds_total CPU time of the process.
-      # TYPE process_cpu_seconds_total counter
-      process_cpu_seconds_total \(seconds(usage.ru_utime) + seconds(usage.ru_stime))
-
-      """
-    if let pages = residentPages() {
-      page.gauge(
-        "process_resident_memory_bytes", "Memory resident.", pages * UInt64(getpagesize()))
-    }
-  }
-
-  private static func residentPages() -> UInt64? {
-    guard let file = fopen("/proc/self/statm", "r") else { return nil }
-    defer { fclose(file) }
-    var buffer = [CChar](repeating: 0, count: 256)
-    guard fgets(&buffer, Int32(buffer.count), file) != nil else { return nil }
-    let text = String(
-      decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-    let fields = text.split(separator: " ")
-    return fields.count > 1 ? UInt64(fields[1]) : nil
-  }
-
-  private struct Page {
-    var text = ""
-
-    mutating func gauge(_ name: String, _ help: String, _ value: UInt64) {
-      plain(name, "gauge", help, value)
-    }
-    mutating func counter(_ name: String, _ help: String, _ value: UInt64) {
-      plain(name, "counter", help, value)
-    }
-    private mutating func plain(_ name: String, _ type: String, _ help: String, _ value: UInt64) {
-      text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
-    }
-    mutating func labelled(
-      _ name: String, _ type: String, _ help: String, _ values: [(labels: String, value: UInt64)]
-    ) {
-      if values.isEmpty { return }
-      text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
-      for value in values { text += "\(name){\(value.labels)} \(value.value)\n" }
     }
   }
 }

@@ -17,6 +17,12 @@ public protocol ReplicaFront: AnyObject, Sendable {
   var tokens: LoginTokens { get }
   /// What clients are refused now; asked for with every call.
   var restrictions: Restrictions { get }
+  /// Bytes that the state may still grow by; asked for with every write.
+  var quotaLeft: UInt64 { get }
+  /// How long the member's work took.
+  var timings: ReplicaTimings { get }
+  /// What went to and came from each other member.
+  var traffic: [PeerTraffic] { get }
   func submit(_ batch: ProposalBatch)
   func requestRead(token: UInt64, sink: any ReplySink)
   func watch(_ request: WatchRequest, token: UInt64, sink: any ReplySink)
@@ -27,6 +33,13 @@ public protocol ReplicaFront: AnyObject, Sendable {
   func transferLeadership(to member: NodeID)
   func exportSnapshot(token: UInt64, sink: any ReplySink)
   func change(_ command: ClusterCommand, token: UInt64, sink: any ReplySink)
+}
+
+/// What a front has that neither bounds its state nor measures itself.
+extension ReplicaFront {
+  public var quotaLeft: UInt64 { .max }
+  public var timings: ReplicaTimings { ReplicaTimings() }
+  public var traffic: [PeerTraffic] { [] }
 }
 
 extension ReplicaService: ReplicaFront {}

@@ -7,7 +7,7 @@ import Primitives
 import Replica
 import SwiftProtobuf
 
-// Cluster, Maintenance, Auth and the health service: calls that are rare, so their messages are read and
+// Cluster, Maintenance and Auth: calls that are rare, so their messages are read and
 // written by the generated code.
 
 extension ServerLoop {
@@ -52,9 +52,8 @@ extension ServerLoop {
         change(.promoteMember(NodeID(request.id)), connection, stream, method)
       case .defragment:
         // Nothing here can become fragmented: memory is given back as it falls free.
-        var response = Etcdserverpb_DefragmentResponse()
-        response.header = currentHeader()
-        respond(connection, stream, method, response)
+        // As with etcd the answer is empty, its header too.
+        respond(connection, stream, method, Etcdserverpb_DefragmentResponse())
       case .hash: hash(connection, stream, method, revision: 0)
       case .hashKV:
         let request = try Etcdserverpb_HashKVRequest(serializedBytes: Array(message))
@@ -70,7 +69,7 @@ extension ServerLoop {
       case .downgrade:
         downgrade(
           connection, stream, try Etcdserverpb_DowngradeRequest(serializedBytes: Array(message)))
-      case .healthCheck: respond(connection, stream, method, health())
+      case .healthCheck, .healthList: try health(connection, stream, method, message)
       default: unimplemented(connection, stream, method)
       }
     } catch let error as ApplyError {
@@ -144,6 +143,8 @@ extension ServerLoop {
       status.members.first { $0.id == front.identity.member }?.isLearner ?? false
     response.dbSizeQuota = Int64(clamping: status.quotaBytes ?? 0)
     response.storageVersion = "3.5.0"
+    // There is nothing to downgrade to, so none is ever under way.
+    response.downgradeInfo = Etcdserverpb_DowngradeInfo()
     if status.leader == nil { response.errors.append(EtcdError.noLeader.text) }
     response.errors += status.alarms.map(\.statusText)
     return response
@@ -246,23 +247,9 @@ extension ServerLoop {
       var response = Etcdserverpb_HashKVResponse()
       response.header = header
       response.hash = hashing.checksum
-      response.compactRevision = max(hashing.view.compactRevision.rawValue, 0)
+      response.compactRevision = hashing.view.compactRevision.rawValue
       response.hashRevision = hashing.revision.rawValue
       respond(hashing.connection, hashing.stream, hashing.method, response)
     }
-  }
-
-  // MARK: grpc.health.v1
-
-  private func health() -> Grpc_Health_V1_HealthCheckResponse {
-    var response = Grpc_Health_V1_HealthCheckResponse()
-    response.status = .serving
-    return response
-  }
-
-  func sendHealth(_ connection: GRPCServerConnection, _ stream: StreamID) {
-    guard let bytes: [UInt8] = try? health().serializedBytes() else { return }
-    bytes.withUnsafeBytes { _ = connection.send(stream, $0) }
-    noteUnflushed(connection)
   }
 }

@@ -20,6 +20,9 @@ extension ServerLoop: GRPCServerDelegate {
       fail(connection, stream, method, EtcdError.requestTooLarge)
       return
     }
+    if connection.eventRequiresLeader, front.status.leader == nil {
+      return fail(connection, stream, method, EtcdError.noLeader)
+    }
     let restrictions = front.restrictions
     if !restrictions.isEmpty, let error = refusal(of: method, message, restrictions) {
       return fail(connection, stream, method, error)
@@ -45,7 +48,10 @@ extension ServerLoop: GRPCServerDelegate {
     case .leaseRevoke: leaseRevoke(connection, stream, message)
     case .leaseTimeToLive: leaseTimeToLive(connection, stream, message)
     case .leaseLeases: leaseLeases(connection, stream, message)
+    case .rangeStream: rangeStream(connection, stream, message)
     case .watch, .leaseKeepAlive, .healthWatch: break
+    case .lock, .unlock, .campaign, .proclaim, .leader, .observe, .resign:
+      coordinate(connection, stream, method, message)
     default: administer(connection, stream, method, message)
     }
   }
@@ -95,14 +101,18 @@ extension ServerLoop: GRPCServerDelegate {
       } else {
         keepAlive(connection, stream, message)
       }
-    case .healthWatch: sendHealth(connection, stream)
+    case .healthWatch: watchHealth(connection, stream, message)
     default: break
     }
   }
 
   func grpc(_ connection: GRPCServerConnection, halfClosed stream: StreamID, method: Int) {
-    // A health watch is one request followed by answers until the client cancels.
-    if EtcdMethod(rawValue: method) == .healthWatch { return }
+    // A health watch is one request followed by answers until the client cancels; and a watcher that has nothing
+    // more to say goes on listening.
+    switch EtcdMethod(rawValue: method) {
+    case .healthWatch, .watch: return
+    default: break
+    }
     // Renewals that were asked for before are answered first.
     if let keepAlives = keepAliveStreams[StreamKey(connection, stream)], keepAlives.unanswered > 0 {
       keepAlives.isHalfClosed = true
@@ -116,11 +126,24 @@ extension ServerLoop: GRPCServerDelegate {
   func grpc(_ connection: GRPCServerConnection, cancelled stream: StreamID, method: Int) {
     guard let method = EtcdMethod(rawValue: method) else { return }
     metrics.count(method, .cancelled)
-    if method.isStreaming { forget(connection, stream) }
+    if method.isStreaming {
+      forget(connection, stream)
+    } else if method.isCoordination {
+      abandonCoordination(StreamKey(connection, stream))
+    } else if method == .rangeStream {
+      rangeStreams[StreamKey(connection, stream)] = nil
+    }
   }
 
   func grpc(_ connection: GRPCServerConnection, writable stream: StreamID, method: Int) {
-    if let watchStream = watchStreams[StreamKey(connection, stream)] { resume(watchStream) }
+    let key = StreamKey(connection, stream)
+    if let watchStream = watchStreams[key] {
+      resume(watchStream)
+    } else if let transfer = rangeStreams[key] {
+      resume(transfer)
+    } else {
+      coordinationCalls[key]?.clientCaughtUp()
+    }
   }
 
   func grpcReadComplete(_ connection: GRPCServerConnection) {}
@@ -133,6 +156,10 @@ extension ServerLoop: GRPCServerDelegate {
     }
     keepAliveStreams = keepAliveStreams.filter { $0.key.connection != identifier }
     leaderStreams = leaderStreams.filter { $0.key.connection != identifier }
+    if !rangeStreams.isEmpty {
+      rangeStreams = rangeStreams.filter { $0.key.connection != identifier }
+    }
+    if !coordinationCalls.isEmpty { abandonCoordination(of: connection) }
     connection.isFlushPending = false
   }
 

@@ -20,6 +20,8 @@ extension ServerLoop {
       pending[slot].deadline = nil
       fail(connection, stream, method, GRPCStatus(.deadlineExceeded, "context deadline exceeded"))
     }
+    if !coordinationCalls.isEmpty { expireCoordination(at: now) }
+    if !rangeStreams.isEmpty { expireRangeStreams(at: now) }
     watchLeader()
     if now >= nextProgressTick {
       nextProgressTick = now.advanced(by: settings.watchProgressInterval)

@@ -1,6 +1,7 @@
 import EtcdWire
 import HTTP2
 import MVCC
+import NIOCore
 import Primitives
 import Replica
 
@@ -62,6 +63,8 @@ extension ServerLoop {
       let request = try PutRequest(message)
       if let error = request.check() {
         fail(connection, stream, .put, error)
+      } else if crossesQuota(message) {
+        refuseForQuota(connection, stream, .put)
       } else {
         propose(.put, connection, stream, .put, message, request)
       }
@@ -93,6 +96,9 @@ extension ServerLoop {
       if let error = request.check(maximumOperations: settings.maxTxnOperations) {
         fail(connection, stream, .txn, error)
       } else if !StoreView.isReadOnly(request) {
+        if crossesQuota(message), request.hasPuts {
+          return refuseForQuota(connection, stream, .txn)
+        }
         propose(.txn, connection, stream, .txn, message, request)
       } else if request.isSerializable {
         answer(
@@ -111,7 +117,9 @@ extension ServerLoop {
   ) {
     do throws(WireError) {
       let request = try CompactionRequest(message)
-      propose(.compact, connection, stream, .compact, message, request)
+      propose(
+        .compact, connection, stream, .compact, message, request,
+        as: request.physical ? .physicalCompaction(Revision(request.revision)) : .command)
     } catch {
       fail(connection, stream, .compact, GRPCStatus(error))
     }
@@ -121,11 +129,14 @@ extension ServerLoop {
   @inline(__always)
   func propose(
     _ kind: CommandKind, _ connection: GRPCServerConnection, _ stream: StreamID,
-    _ method: EtcdMethod, _ message: UnsafeRawBufferPointer, _ request: some WireMessage
+    _ method: EtcdMethod, _ message: UnsafeRawBufferPointer, _ request: some WireMessage,
+    as purpose: Purpose = .command
   ) {
     if isAuthOn {
       let canonical = request.hasUnknownFields ? request.encoded() : Array(message)
-      canonical.withUnsafeBytes { proposeIdentified(kind, connection, stream, method, $0) }
+      canonical.withUnsafeBytes {
+        proposeIdentified(kind, connection, stream, method, $0, as: purpose)
+      }
       return
     }
     if request.hasUnknownFields {
@@ -133,9 +144,46 @@ extension ServerLoop {
     } else {
       CommandBatch.append(kind, body: message, to: &commands)
     }
-    tokens.append(reserve(.command, connection, stream, method))
+    tokens.append(reserve(purpose, connection, stream, method))
     if commands.count >= EtcdServerLimits.batchBytes { submit() }
     scheduleTurnEnd()
+  }
+
+  // MARK: Compaction
+
+  /// Answers a compaction, whose result is in `header`, when what it made unreadable is gone from this member.
+  func awaitCompaction(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ revision: Revision,
+    _ answer: [UInt8]
+  ) {
+    if front.status.physicallyCompacted >= revision {
+      header = answer
+      respond(connection, stream, .compact, [])
+    } else if connection.isOpen(stream) {
+      let bound = NIOLoopBound((self, connection), eventLoop: eventLoop)
+      eventLoop.scheduleTask(in: .milliseconds(10)) {
+        bound.value.0.awaitCompaction(bound.value.1, stream, revision, answer)
+      }
+    }
+  }
+
+  // MARK: The quota
+
+  /// Whether the state would outgrow its quota by what a request brings.
+  @inline(__always)
+  private func crossesQuota(_ message: UnsafeRawBufferPointer) -> Bool {
+    UInt64(message.count) >= front.quotaLeft
+  }
+
+  /// Refuses a write that the quota has no room for, and says so to the cluster, as etcd does.
+  private func refuseForQuota(
+    _ connection: GRPCServerConnection, _ stream: StreamID, _ method: EtcdMethod
+  ) {
+    fail(connection, stream, method, EtcdError.noSpace)
+    if front.restrictions.contains(.noSpace) { return }
+    let command = ClusterCommand.setAlarm(
+      Alarm(.noSpace, member: front.identity.member), isActive: true, isAutomatic: true)
+    front.change(command, token: reserve(.change(command, [])), sink: sink)
   }
 
   // MARK: Reads
@@ -148,11 +196,16 @@ extension ServerLoop {
         let message = UnsafeRawBufferPointer(rebasing: bytes[read.request])
         do throws(WireError) {
           // The bytes were checked when they came.
-          if read.method == .range {
+          switch read.method {
+          case .range:
             answer(
               try RangeRequest(message), read.connection, read.stream, from: view, term,
               read.caller)
-          } else {
+          case .rangeStream:
+            startRange(
+              try RangeRequest(message), read.connection, read.stream, from: view, term,
+              read.caller)
+          default:
             answer(
               try TxnRequest(message), read.connection, read.stream, from: view, term,
               read.caller)

@@ -37,6 +37,9 @@ extension ServerLoop {
     if case .login(let login) = call.purpose, case .error(.oldAuthRevision) = result.body {
       return logInAgain(login, connection, call.stream)
     }
+    if case .physicalCompaction(let revision) = call.purpose, case .empty = result.body {
+      return awaitCompaction(connection, call.stream, revision, header)
+    }
     switch result.body {
     case .empty: respond(connection, call.stream, call.method, [])
     case .encoded(let bytes): respond(connection, call.stream, call.method, bytes)

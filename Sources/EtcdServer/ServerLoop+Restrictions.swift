@@ -18,7 +18,8 @@ extension ServerLoop {
     }
     if restrictions.contains(.corrupt) {
       switch method {
-      case .range, .put, .deleteRange, .txn, .compact, .leaseGrant, .leaseRevoke: return .corrupt
+      case .range, .rangeStream, .put, .deleteRange, .txn, .compact, .leaseGrant, .leaseRevoke:
+        return .corrupt
       default: break
       }
     }
@@ -38,7 +39,7 @@ extension ServerLoop {
   ) -> Bool {
     switch method {
     case .status, .snapshot, .healthCheck: return true
-    case .range: return (try? RangeRequest(message).serializable) ?? false
+    case .range, .rangeStream: return (try? RangeRequest(message).serializable) ?? false
     default: return false
     }
   }

@@ -37,6 +37,8 @@ final class ServerLoop {
     case free
     /// A command in the log; the result is the response's body.
     case command
+    /// A compaction whose client waits until what it makes unreadable is gone.
+    case physicalCompaction(Revision)
     case readGroup(ReadGroup)
     case keepAlive(LeaseID)
     case leaseTimeToLive(LeaseID, wantsKeys: Bool, AuthCaller?)
@@ -101,6 +103,12 @@ final class ServerLoop {
   var watchStreams: [StreamKey: WatchStream] = [:]
   var liveWatches = LiveWatches()
   var keepAliveStreams: [StreamKey: KeepAliveStream] = [:]
+  /// Calls of the lock and election services, by their clients' streams.
+  var coordinationCalls: [StreamKey: CoordinationCall] = [:]
+  /// Those whose clients left, until they have cleaned up.
+  var abandonedCalls: [ObjectIdentifier: CoordinationCall] = [:]
+  /// Large ranges on their way to their clients.
+  var rangeStreams: [StreamKey: RangeTransfer] = [:]
   /// Streams that asked to end when the member has no leader.
   var leaderStreams: [StreamKey: GRPCServerConnection] = [:]
   var turnsWithoutLeader = 0
@@ -161,6 +169,11 @@ final class ServerLoop {
     for (key, stream) in keepAliveStreams {
       endStream(stream.connection, key.stream, .leaseKeepAlive)
     }
+    for call in coordinationCalls.values { call.fail(GRPCStatus(EtcdError.stopped)) }
+    for transfer in rangeStreams.values {
+      fail(transfer.connection, transfer.stream, .rangeStream, EtcdError.stopped)
+    }
+    rangeStreams = [:]
   }
 
   private func endStream(

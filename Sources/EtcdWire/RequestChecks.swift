@@ -21,9 +21,8 @@
 // So a delete in a later nested transaction does not forbid a put in an earlier one. That is etcd's
 // rule too; applying in order gives it a meaning.
 //
-// One deliberate difference: for a delete whose range has no end (`range_end` "\0"), etcd compares with
-// the end as if it were an ordinary key, and so accepts a put of a key that the same transaction
-// deletes. Here the range is what the request says, and such a transaction is refused.
+// For a delete whose range has no end (`range_end` "\0"), etcd compares with the end as if it were an ordinary
+// key; so it forbids nothing. Clients may rely on being let through, and applying in order gives it a meaning.
 //
 // Cost: O(n log n) in the number of operations; nothing is allocated for the transactions that
 // Kubernetes sends, which change one key.
@@ -225,10 +224,9 @@ private struct ChangedKeys {
     var joined: [KeyRange] = []
     joined.reserveCapacity(deletes.count)
     for range in deletes {
-      // A range that holds nothing forbids nothing.
-      if !range.isSingleKey && !range.isUnbounded && !range.key.precedes(range.rangeEnd) {
-        continue
-      }
+      // A range that holds nothing forbids nothing; nor does one without an end.
+      if range.isUnbounded { continue }
+      if !range.isSingleKey && !range.key.precedes(range.rangeEnd) { continue }
       if let last = joined.last, last.contains(range.key) {
         if range.reachesFurther(than: last) { joined[joined.count - 1].rangeEnd = range.rangeEnd }
       } else {
@@ -242,15 +240,14 @@ private struct ChangedKeys {
 extension KeyRange {
   /// Whether all keys of the range are below `candidate`.
   fileprivate func endsBefore(_ candidate: UnsafeRawBufferPointer) -> Bool {
-    if isUnbounded { return false }
     if isSingleKey { return key.precedes(candidate) }
     return !candidate.precedes(rangeEnd)
   }
 
   /// Whether this range, which begins inside `other`, ends after it.
   fileprivate func reachesFurther(than other: KeyRange) -> Bool {
-    if other.isUnbounded || isSingleKey { return false }
-    if isUnbounded || other.isSingleKey { return true }
+    if isSingleKey { return false }
+    if other.isSingleKey { return true }
     return other.rangeEnd.precedes(rangeEnd)
   }
 }

@@ -79,6 +79,14 @@ public struct HTTP2Limits: Sendable {
   public var keepAliveInterval = Duration.seconds(60)
   /// How long the peer may take to answer that PING before the connection is closed.
   public var keepAliveTimeout = Duration.seconds(20)
+  /// How often the peer may PING while it has streams open; one without any may every `idlePingInterval`.
+  /// Who is too early more than `maxPingStrikes` times, without a frame of ours in between, is told GOAWAY
+  /// "too_many_pings". Nil, the default, leaves PINGs to `controlFrames`.
+  ///
+  /// Source: gRPC proposal A8, "client-side keepalive"; grpc-go's `keepalive.EnforcementPolicy`.
+  public var minimumPingInterval: Duration?
+  public static let idlePingInterval = Duration.seconds(7_200)
+  public static let maxPingStrikes = 2
   /// How long streams may go on after GOAWAY before the connection is closed.
   public var drainTimeout = Duration.seconds(10)
 

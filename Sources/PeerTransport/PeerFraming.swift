@@ -151,6 +151,8 @@ enum Limits {
   /// Bytes that a thread may write to a peer by itself. More would hold up the thread that runs the
   /// core for longer than the event loop's wake-up costs.
   static let directBytes = 32 << 10
+  /// How often the round-trip time of a connection is looked at; etcd's interval.
+  static let roundTripInterval = TimeAmount.seconds(3)
   /// How long a member that was removed is still spoken to, so that it hears of it.
   static let removedGrace = TimeAmount.seconds(2)
   /// Bytes of a caller's peer URLs: a few dozen each.

@@ -17,6 +17,8 @@ final class PeerLink {
   let id: NodeID
   /// The same connection, for threads other than the event loop's.
   let outlet: PeerOutlet
+  private let meter: PeerMeter
+  private var sampling: RepeatedTask?
   private let settings: PeerNetwork.Settings
   let address: PeerAddress
   private let loop: any EventLoop
@@ -36,11 +38,13 @@ final class PeerLink {
 
   init(
     settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, outlet: PeerOutlet,
-    loop: any EventLoop, directory: PeerDirectory, receiver: any PeerReceiver, log: Logger
+    meter: PeerMeter, loop: any EventLoop, directory: PeerDirectory, receiver: any PeerReceiver,
+    log: Logger
   ) {
     id = peer
     self.directory = directory
     self.outlet = outlet
+    self.meter = meter
     self.address = address
     self.settings = settings
     self.loop = loop
@@ -49,7 +53,9 @@ final class PeerLink {
   }
 
   func enqueue(_ message: PeerMessage) {
-    guard case .open = state, unwritten + buffer.readableBytes < Limits.queuedBytes else { return }
+    guard case .open = state, unwritten + buffer.readableBytes < Limits.queuedBytes else {
+      return meter.dropped()
+    }
     PeerFrame.write(message, into: &buffer, scratch: &scratch)
   }
 
@@ -58,6 +64,7 @@ final class PeerLink {
     let bytes = buffer
     let count = bytes.readableBytes
     unwritten += count
+    meter.sent(count)
     buffer = ByteBuffer()
     buffer.reserveCapacity(min(count, 1 << 20))
     let bound = NIOLoopBound(self, eventLoop: loop)
@@ -114,6 +121,7 @@ final class PeerLink {
   }
 
   func stop() {
+    ended()
     outlet.close()
     if case .open(let channel) = state { channel.close(promise: nil) }
     state = .stopped
@@ -131,6 +139,10 @@ final class PeerLink {
       duplicateDescriptor = nil
       retryDelay = Limits.shortestRetry
       loggedFailure = nil
+      meter.connected(true)
+      sampling = loop.scheduleRepeatedTask(
+        initialDelay: Limits.roundTripInterval, delay: Limits.roundTripInterval
+      ) { [meter] _ in meter.sample(channel) }
       unwritten = 0
       buffer.clear()
       log.info("connected to peer", metadata: ["peer": "\(id)", "address": "\(address)"])
@@ -149,7 +161,14 @@ final class PeerLink {
     duplicateDescriptor = nil
   }
 
+  private func ended() {
+    meter.connected(false)
+    sampling?.cancel()
+    sampling = nil
+  }
+
   private func failed(_ reason: String) {
+    ended()
     outlet.close()
     dropDuplicate()
     switch state {
@@ -239,6 +258,7 @@ final class PeerAcceptor: ChannelInboundHandler {
   private let settings: PeerNetwork.Settings
   private let directory: PeerDirectory
   private let receiver: any PeerReceiver
+  private let meter: @Sendable (NodeID) -> PeerMeter
   private let log: Logger
   /// Called when a caller was let in that isn't a member yet.
   private let introduced: () -> Void
@@ -248,8 +268,10 @@ final class PeerAcceptor: ChannelInboundHandler {
 
   init(
     settings: PeerNetwork.Settings, directory: PeerDirectory, receiver: any PeerReceiver,
-    log: Logger, introduced: @escaping () -> Void
+    meter: @escaping @Sendable (NodeID) -> PeerMeter, log: Logger,
+    introduced: @escaping () -> Void
   ) {
+    self.meter = meter
     self.introduced = introduced
     self.settings = settings
     self.directory = directory
@@ -259,6 +281,7 @@ final class PeerAcceptor: ChannelInboundHandler {
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     var bytes = unwrapInboundIn(data)
+    if let peer { meter(peer).received(bytes.readableBytes) }
     if received == nil {
       received = bytes
     } else {

@@ -60,6 +60,20 @@ public final class PeerNetwork: PeerSender {
   /// The ways out to the members there are now.
   private let outlets = Mutex<[(id: NodeID, outlet: PeerOutlet)]>([])
   private let listeners = Mutex<[any Channel]>([])
+  private let meters = Mutex<[NodeID: PeerMeter]>([:])
+
+  public var traffic: [PeerTraffic] {
+    meters.withLock { $0.values.map(\.current) }.sorted { $0.peer < $1.peer }
+  }
+
+  private func meter(of peer: NodeID) -> PeerMeter {
+    meters.withLock { meters in
+      if let meter = meters[peer] { return meter }
+      let meter = PeerMeter(peer)
+      meters[peer] = meter
+      return meter
+    }
+  }
 
   private final class Peers {
     var links: [PeerLink] = []
@@ -93,7 +107,8 @@ public final class PeerNetwork: PeerSender {
             _ = try settings.security?.accepted(channel, address.host, address.port)
             try channel.pipeline.syncOperations.addHandler(
               PeerAcceptor(
-                settings: settings, directory: directory, receiver: receiver, log: log
+                settings: settings, directory: directory, receiver: receiver,
+                meter: { [self] in meter(of: $0) }, log: log
               ) { [weak self] in self?.adoptIntroduced() })
           }
         }
@@ -131,8 +146,8 @@ public final class PeerNetwork: PeerSender {
         continue
       }
       let link = PeerLink(
-        settings: settings, peer: member.id, address: address, outlet: PeerOutlet(), loop: loop,
-        directory: directory, receiver: receiver, log: log)
+        settings: settings, peer: member.id, address: address, outlet: PeerOutlet(meter(of: member.id)),
+        meter: meter(of: member.id), loop: loop, directory: directory, receiver: receiver, log: log)
       kept.append(link)
       link.connect()
     }
@@ -154,6 +169,8 @@ public final class PeerNetwork: PeerSender {
   }
 
   private func keep(_ links: [PeerLink]) {
+    let ids = Set(links.map(\.id))
+    meters.withLock { $0 = $0.filter { ids.contains($0.key) } }
     peers.value.links = links
     outlets.withLock { $0 = links.map { ($0.id, $0.outlet) } }
   }

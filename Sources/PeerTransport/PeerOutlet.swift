@@ -28,6 +28,9 @@ final class PeerOutlet: Sendable {
   }
 
   private let state = Mutex(State())
+  private let meter: PeerMeter
+
+  init(_ meter: PeerMeter) { self.meter = meter }
 
   /// What became of messages.
   enum Outcome {
@@ -49,6 +52,7 @@ final class PeerOutlet: Sendable {
       state.bytes.removeAll(keepingCapacity: true)
       for message in messages { PeerFrame.append(message, to: &state.bytes) }
       let count = write(state.bytes, to: descriptor)
+      meter.sent(count)
       if count == state.bytes.count { return .sent }
       state.queued += 1
       return .handOverBytes(Array(state.bytes[count...]), connection: state.connection)
@@ -118,7 +122,7 @@ extension PeerMessage {
     case .forward(let payload): return payload.count
     case .snapshotChunk(let chunk): return chunk.bytes.count
     case .forwardRefused, .leaseQuery, .leaseAnswer, .snapshotProgress, .clusterRequest,
-      .clusterAnswer:
+      .clusterAnswer, .stateQuestion, .stateAnswer, .stateVerdict:
       return 0
     }
   }

@@ -99,9 +99,14 @@ struct StoreConfiguration: Sendable {
     replica.checksReconfiguration = operation.checksReconfiguration
     replica.maximumLearners = operation.maximumLearners
     replica.levels = try StoreConfiguration.featureLevels()
+    replica.stateCheckInterval = operation.stateCheckInterval
     security = try StoreSecurity(flags.security)
+    let peerURLs = listenPeers + initialCluster.flatMap(\.urls)
     try security.check(
-      clientURLs: listenClients, peerURLs: listenPeers + initialCluster.flatMap(\.urls))
+      clientURLs: listenClients + operation.listenMetrics + operation.listenHTTP, peerURLs: peerURLs)
+    if let url = peerURLs.first(where: { $0.socketPath != nil }) {
+      throw UsageFailure("\(url.url): members talk over TCP; unix sockets are for clients")
+    }
   }
 
   /// The feature levels that this member is to know. For tests of members of different releases the environment
@@ -142,37 +147,5 @@ struct StoreConfiguration: Sendable {
       }
     }
     return members
-  }
-}
-
-/// A URL of scheme, host and port, as flags name addresses.
-struct Endpoint: Sendable, Equatable {
-  /// As it was given.
-  var url: String
-  var isTLS: Bool
-  var host: String
-  var port: Int
-
-  init(_ text: String, flag: String) throws {
-    func fail(_ reason: String) -> UsageFailure { UsageFailure("\(flag): '\(text)' \(reason)") }
-    url = text
-    let rest: Substring
-    if text.hasPrefix("http://") {
-      isTLS = false
-      rest = text.dropFirst(7)
-    } else if text.hasPrefix("https://") {
-      isTLS = true
-      rest = text.dropFirst(8)
-    } else {
-      throw fail("must start with http:// or https://")
-    }
-    guard let colon = rest.lastIndex(of: ":"), let port = Int(rest[rest.index(after: colon)...]),
-      (1...65_535).contains(port)
-    else { throw fail("needs a port from 1 to 65535, as in http://127.0.0.1:2379") }
-    var host = String(rest[..<colon])
-    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
-    guard !host.isEmpty, !host.contains("/") else { throw fail("needs a host") }
-    self.host = host
-    self.port = port
   }
 }

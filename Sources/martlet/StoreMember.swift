@@ -46,6 +46,9 @@ struct StoreMember {
         "data-dir": "\(configuration.dataDirectory)",
         "snapshot": "\(recovered.snapshotIndex)", "log-entries": "\(recovered.logEntries)",
       ])
+    for notice in configuration.operation.notices {
+      log.info("a flag has no effect", metadata: ["flag": "\(notice)"])
+    }
     for rejected in recovered.rejected {
       log.error("a snapshot can't be used; an older one is", metadata: ["reason": "\(rejected)"])
     }
@@ -84,26 +87,30 @@ struct StoreMember {
       (configuration.replica.electionTimeout * 3 / 2).components.seconds + 1)
     settings.watchProgressInterval = configuration.operation.watchProgressInterval
     settings.maximumStreams = configuration.operation.maximumStreams
+    settings.minimumPingInterval = configuration.operation.minimumPingInterval
+    settings.keepAliveInterval = configuration.operation.keepAliveInterval ?? .seconds(1 << 30)
+    settings.keepAliveTimeout = configuration.operation.keepAliveTimeout
+    settings.servesGateway = configuration.operation.servesGateway
     settings.authTokens = configuration.security.authTokens
     settings.bcryptCost = configuration.security.bcryptCost
     settings.namesUsersByCertificate = configuration.security.namesUsersByCertificate
     let server = try await EtcdListener(
       front: replica, settings: settings, group: group, logger: log)
-    for endpoint in configuration.listenClients {
-      do {
-        _ = try await server.listen(
-          host: endpoint.host, port: endpoint.port, configure: tls.configure(endpoint))
-      } catch {
-        throw StartFailure("cannot listen for clients on \(endpoint.url): \(error)")
-      }
-    }
-
-    for endpoint in configuration.operation.listenMetrics {
-      do {
-        _ = try await server.listen(
-          host: endpoint.host, port: endpoint.port, isForMetrics: true)
-      } catch {
-        throw StartFailure("cannot listen for metrics on \(endpoint.url): \(error)")
+    let operation = configuration.operation
+    let clients: EtcdListener.Service = operation.listenHTTP.isEmpty ? .everything : .grpc
+    for (endpoints, service) in [
+      (configuration.listenClients, clients), (operation.listenHTTP, .http),
+      (operation.listenMetrics, .metrics),
+    ] {
+      for endpoint in endpoints {
+        do {
+          try await server.listen(
+            on: endpoint.socketPath.map { .unix(path: $0) }
+              ?? .tcp(host: endpoint.host, port: endpoint.port),
+            serving: service, configure: tls.configure(endpoint))
+        } catch {
+          throw StartFailure("cannot listen for clients on \(endpoint.url): \(error)")
+        }
       }
     }
 

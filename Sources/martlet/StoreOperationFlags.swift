@@ -24,6 +24,26 @@ struct StoreOperationFlags: ParsableArguments {
   @Option(help: "The most calls at a time on one connection of a client.")
   var maxConcurrentStreams: UInt32 = 20_000
 
+  @Option(help: "How often a client may PING its connection; who does so too often loses it.")
+  var grpcKeepaliveMinTime = "5s"
+
+  @Option(help: "Silence of a client after which it is PINGed (0: never; etcd's is 2h).")
+  var grpcKeepaliveInterval = "60s"
+
+  @Option(help: "How long a client may take to answer that before its connection is closed.")
+  var grpcKeepaliveTimeout = "20s"
+
+  @Option(help: "How often members compare their states (0: never).")
+  var corruptCheckTime = "5s"
+
+  @Option(help: "Serve the JSON gateway under /v3.")
+  var enableGrpcGateway = true
+
+  @Option(
+    help: "URLs for HTTP clients alone (gateway, health, metrics); the client URLs then serve gRPC alone."
+  )
+  var listenClientHttpUrls: String?
+
   @Option(help: "How long a quiet watcher that asked for it waits for a sign of progress.")
   var watchProgressNotifyInterval = "10m"
 
@@ -33,41 +53,9 @@ struct StoreOperationFlags: ParsableArguments {
   @Option(help: "Never wait for the disk. A crash of the machine loses data: for tests only.")
   var unsafeNoFsync = false
 
-  /// Those of them that are true where they stand without a value.
-  static let switches = ["strict-reconfig-check", "unsafe-no-fsync"]
-
-  static let names = [
-    "auto-compaction-mode", "auto-compaction-retention", "max-learners", "max-concurrent-streams",
-    "watch-progress-notify-interval", "listen-metrics-urls",
-  ]
-
-  /// etcd's flags that mean nothing here, and why.
-  static let refused: [String: String] = [
-    "wal-dir": "the log lies in --data-dir beside the snapshots; mount a disk there",
-    "max-snapshots": "the newest two snapshots are kept",
-    "max-wals": "log files are recycled as soon as a snapshot makes them superfluous",
-    "memory-mlock": "the state is not a mapped file",
-    "backend-batch-interval": "there is no backend: changes are durable when they are acknowledged",
-    "backend-batch-limit": "there is no backend: changes are durable when they are acknowledged",
-    "backend-bbolt-freelist-type": "there is no bbolt file",
-    "bootstrap-defrag-threshold-megabytes": "nothing becomes fragmented",
-    "experimental-bootstrap-defrag-threshold-megabytes": "nothing becomes fragmented",
-    "compaction-batch-limit": "compaction goes in slices that hold nobody up",
-    "compaction-sleep-interval": "compaction goes in slices that hold nobody up",
-    "force-new-cluster":
-      "to go on from one member's data, take a snapshot and 'martlet util snapshot restore' it",
-    "initial-election-tick-advance": "a member that starts waits one election time-out at most",
-    "pre-vote": "every election begins with a pre-vote",
-    "enable-v2": "the v2 API is not served", "proxy": "the v2 proxy is not served",
-    "enable-pprof": "there is no Go runtime to look into; use perf",
-    "discovery": "give the members with --initial-cluster",
-    "discovery-srv": "give the members with --initial-cluster",
-    "logger": "the log has one form, on standard error",
-    "log-outputs": "the log goes to standard error; redirect it",
-    "log-format": "the log has one form, on standard error",
-    "enable-log-rotation": "the log goes to standard error; whoever keeps it rotates it",
-    "distributed-tracing-address": "traces are not exported",
-  ]
+  /// For `StoreFlags`: flags of etcd's that were given and have no effect here, each with the reason.
+  @Option(help: .hidden)
+  var withoutEffect: [String] = []
 }
 
 /// `StoreOperationFlags`, checked.
@@ -78,7 +66,17 @@ struct StoreOperation: Sendable {
   var maximumStreams: Int
   var watchProgressInterval: Duration
   var listenMetrics: [Endpoint]
+  var listenHTTP: [Endpoint]
+  var servesGateway: Bool
+  var minimumPingInterval: Duration
+  /// Nil for never.
+  var keepAliveInterval: Duration?
+  var keepAliveTimeout: Duration
+  /// Nil for never.
+  var stateCheckInterval: Duration?
   var isSynced: Bool
+  /// Flags that have no effect, each with the reason.
+  var notices: [String]
 
   init(_ flags: StoreOperationFlags) throws {
     compaction = try StoreOperation.compaction(flags)
@@ -92,6 +90,12 @@ struct StoreOperation: Sendable {
     }
     // etcd's default is "all there can be"; more than a million are not told apart.
     maximumStreams = Int(min(flags.maxConcurrentStreams, 1 << 20))
+    func duration(_ flag: String, _ text: String, atLeast least: Duration) throws -> Duration {
+      guard let value = GoDuration.parse(text), value >= least else {
+        throw UsageFailure("--\(flag) must be a duration of at least \(least), not '\(text)'")
+      }
+      return value
+    }
     guard let interval = GoDuration.parse(flags.watchProgressNotifyInterval),
       interval >= .milliseconds(100)
     else {
@@ -100,11 +104,21 @@ struct StoreOperation: Sendable {
           + "'\(flags.watchProgressNotifyInterval)'")
     }
     watchProgressInterval = interval
+    minimumPingInterval = try duration(
+      "grpc-keepalive-min-time", flags.grpcKeepaliveMinTime, atLeast: .zero)
+    let silence = try duration(
+      "grpc-keepalive-interval", flags.grpcKeepaliveInterval, atLeast: .zero)
+    keepAliveInterval = silence == .zero ? nil : max(silence, .seconds(1))
+    keepAliveTimeout = try duration(
+      "grpc-keepalive-timeout", flags.grpcKeepaliveTimeout, atLeast: .milliseconds(1))
+    let check = try duration("corrupt-check-time", flags.corruptCheckTime, atLeast: .zero)
+    stateCheckInterval = check == .zero ? nil : max(check, .milliseconds(100))
+    servesGateway = flags.enableGrpcGateway
     listenMetrics = try (flags.listenMetricsUrls ?? "").split(separator: ",")
       .map { try Endpoint(String($0), flag: "--listen-metrics-urls") }
-    guard listenMetrics.allSatisfy({ !$0.isTLS }) else {
-      throw UsageFailure("--listen-metrics-urls: https is not served there; use http")
-    }
+    listenHTTP = try (flags.listenClientHttpUrls ?? "").split(separator: ",")
+      .map { try Endpoint(String($0), flag: "--listen-client-http-urls") }
+    notices = flags.withoutEffect
     isSynced = !flags.unsafeNoFsync
   }
 

@@ -82,15 +82,4 @@ struct StoreSecurityFlags: ParsableArguments {
 
   @Option(help: "Newest version of TLS: TLS1.2 or TLS1.3 (default: the newest there is).")
   var tlsMaxVersion = ""
-
-  /// Every flag's name, for `StoreFlags`.
-  static let names = [
-    "auth-token", "auth-token-ttl", "bcrypt-cost", "cert-file", "key-file", "trusted-ca-file",
-    "client-crl-file", "client-cert-allowed-hostname", "peer-cert-file", "peer-key-file",
-    "peer-client-cert-file", "peer-client-key-file", "peer-trusted-ca-file", "peer-crl-file",
-    "peer-cert-allowed-cn", "peer-cert-allowed-hostname", "self-signed-cert-validity",
-    "cipher-suites", "tls-min-version", "tls-max-version",
-  ]
-  /// Those that may stand without a value.
-  static let switches = ["client-cert-auth", "auto-tls", "peer-client-cert-auth", "peer-auto-tls"]
 }

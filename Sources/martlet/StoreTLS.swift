@@ -18,7 +18,9 @@ struct StoreTLS: Sendable {
     let security = configuration.security
     namesUsers = security.namesUsersByCertificate
     clients = try Self.context(
-      security.clients, configuration.listenClients, configuration, folder: "client", log)
+      security.clients,
+      configuration.listenClients + configuration.operation.listenMetrics
+        + configuration.operation.listenHTTP, configuration, folder: "client", log)
     let peerEndpoints =
       configuration.listenPeers + configuration.initialCluster.flatMap(\.urls)
     peers = try Self.context(

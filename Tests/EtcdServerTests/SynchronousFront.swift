@@ -19,6 +19,7 @@ final class SynchronousFront: ReplicaFront {
     var hasLeader = true
     var alarms: [Alarm] = []
     var restrictions: Restrictions = []
+    var quotaLeft = UInt64.max
 
     init() { view = store.publish() }
   }
@@ -142,6 +143,8 @@ final class SynchronousFront: ReplicaFront {
     sink.deliver([Reply(token: token, outcome: .failed(.diskFailed))])
   }
 
+  var quotaLeft: UInt64 { state.withLock { $0.quotaLeft } }
+  func setQuotaLeft(_ bytes: UInt64) { state.withLock { $0.quotaLeft = bytes } }
   var restrictions: Restrictions { state.withLock { $0.restrictions } }
 
   func restrict(_ restrictions: Restrictions) { state.withLock { $0.restrictions = restrictions } }

@@ -159,6 +159,9 @@ func peerMessageSeeds() -> [[UInt8]] {
       .leaseQuery(id: 1, lease: LeaseID(2), renew: true),
       .leaseAnswer(id: 1, time: LeaseTime(granted: 5, remaining: 4)),
       .snapshotProgress(index: LogIndex(3), offset: 5, accepted: true),
+      .stateQuestion(index: LogIndex(3)),
+      .stateAnswer(index: LogIndex(3), revision: Revision(2), hash: 7),
+      .stateVerdict(index: LogIndex(3), hash: 8, lastAgreed: Revision(1)),
     ]
   return messages.map {
     var bytes: [UInt8] = []

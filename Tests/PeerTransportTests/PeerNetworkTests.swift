@@ -180,7 +180,7 @@ import Testing
   @Test func aMessageTooMuchForTheSocketIsCutWhereItWasFull() throws {
     var descriptors: [Int32] = [0, 0]
     #expect(makeSocketPair(&descriptors))
-    let outlet = PeerOutlet()
+    let outlet = PeerOutlet(PeerMeter(NodeID(2)))
     outlet.open(descriptors[0])
     var whole: [UInt8] = []
     var rest: [UInt8] = []

@@ -26,6 +26,9 @@ import Testing
     .clusterRequest(id: 7, command: ClusterCommand.promoteMember(NodeID(3)).encode()),
     .clusterAnswer(id: 7, .accepted(index: LogIndex(12), term: Term(3))),
     .clusterAnswer(id: 8, .refused(.memberNotFound)),
+    .stateQuestion(index: LogIndex(1 << 40)),
+    .stateAnswer(index: LogIndex(12), revision: Revision(9), hash: 0xFFFF_0000_1234_5678),
+    .stateVerdict(index: LogIndex(12), hash: 1, lastAgreed: Revision(4)),
   ]
 
   @Test(arguments: messages)

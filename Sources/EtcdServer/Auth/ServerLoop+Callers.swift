@@ -144,14 +144,15 @@ extension ServerLoop {
   /// Adds a request to the turn's batch on behalf of its caller.
   func proposeIdentified(
     _ kind: CommandKind, _ connection: GRPCServerConnection, _ stream: StreamID,
-    _ method: EtcdMethod, extra: [UInt8] = [], _ body: UnsafeRawBufferPointer
+    _ method: EtcdMethod, extra: [UInt8] = [], _ body: UnsafeRawBufferPointer,
+    as purpose: Purpose = .command
   ) {
     guard let caller else {
       fail(connection, stream, method, EtcdError.userEmpty)
       return
     }
     appendIdentified(kind, extra: extra, caller, body)
-    tokens.append(reserve(.command, connection, stream, method))
+    tokens.append(reserve(purpose, connection, stream, method))
     if commands.count >= EtcdServerLimits.batchBytes { submit() }
     scheduleTurnEnd()
   }
@@ -239,8 +240,10 @@ extension EtcdMethod {
   /// lists of members and alarms, which was a hole (GHSA-q8m4-xhhv-38mg).
   var requirement: Requirement {
     switch self {
-    case .authenticate, .healthCheck, .healthWatch: .nothing
-    case .range, .put, .deleteRange, .txn, .compact, .watch: .theRequest
+    case .authenticate, .healthCheck, .healthList, .healthWatch: .nothing
+    // Each of the calls that they are made of asks for itself.
+    case .lock, .unlock, .campaign, .proclaim, .leader, .observe, .resign: .nothing
+    case .range, .rangeStream, .put, .deleteRange, .txn, .compact, .watch: .theRequest
     case .leaseGrant, .leaseRevoke, .leaseKeepAlive, .leaseLeases: .theRequest
     case .leaseTimeToLive, .memberList, .status: .user
     case .memberAdd, .memberRemove, .memberUpdate, .memberPromote: .root

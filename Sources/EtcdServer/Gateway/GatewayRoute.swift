@@ -14,7 +14,7 @@ package struct GatewayRoute: Sendable {
   package let response: @Sendable ([UInt8]) throws -> [UInt8]
 
   /// Requests or responses may be several, one a line.
-  var isStreaming: Bool { method.isStreaming || method == .snapshot }
+  var isStreaming: Bool { method.shape != .unary }
 
   private init<Request: Message, Response: Message>(
     _ method: EtcdMethod, _: Request.Type, _: Response.Type
@@ -158,6 +158,19 @@ package struct GatewayRoute: Sendable {
       "auth/role/revoke": GatewayRoute(
         .roleRevokePermission, Etcdserverpb_AuthRoleRevokePermissionRequest.self,
         Etcdserverpb_AuthRoleRevokePermissionResponse.self),
+      "lock/lock": GatewayRoute(.lock, V3lockpb_LockRequest.self, V3lockpb_LockResponse.self),
+      "lock/unlock": GatewayRoute(
+        .unlock, V3lockpb_UnlockRequest.self, V3lockpb_UnlockResponse.self),
+      "election/campaign": GatewayRoute(
+        .campaign, V3electionpb_CampaignRequest.self, V3electionpb_CampaignResponse.self),
+      "election/proclaim": GatewayRoute(
+        .proclaim, V3electionpb_ProclaimRequest.self, V3electionpb_ProclaimResponse.self),
+      "election/leader": GatewayRoute(
+        .leader, V3electionpb_LeaderRequest.self, V3electionpb_LeaderResponse.self),
+      "election/observe": GatewayRoute(
+        .observe, V3electionpb_LeaderRequest.self, V3electionpb_LeaderResponse.self),
+      "election/resign": GatewayRoute(
+        .resign, V3electionpb_ResignRequest.self, V3electionpb_ResignResponse.self),
     ]
   }()
 }

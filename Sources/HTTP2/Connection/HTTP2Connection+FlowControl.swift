@@ -138,6 +138,7 @@ extension HTTP2Connection {
       streams.slots[slot].sendWindow -= room
       queuedBytes -= room
       controlBudget.earn(limits.controlFramesEarnedPerFrameSent)
+      pings.forgives = true
       if isLast { streams.slots[slot].sendClosed = true }
       if queue.count > 0 { return true }
     }

@@ -261,6 +261,11 @@ extension HTTP2Connection {
     if frame.stream != 0 { throw HTTP2Error(.protocolError, "PING on a stream") }
     try spendControl()
     if frame.flags & FrameFlags.acknowledgement == 0 {
+      if let interval = limits.minimumPingInterval,
+        !pings.allows(now: now, interval: streams.count > 0 ? interval : HTTP2Limits.idlePingInterval)
+      {
+        throw HTTP2Error(.enhanceYourCalm, "too_many_pings")
+      }
       writeFrame(FrameType.ping, flags: FrameFlags.acknowledgement, stream: 0, payload)
       return nil
     }

@@ -263,6 +263,7 @@ extension HTTP2Connection {
       sendWindow -= room
       streams.slots[slot].sendWindow -= room
       controlBudget.earn(limits.controlFramesEarnedPerFrameSent)
+      pings.forgives = true
       if data.isEmpty { break }
     }
     return sent
@@ -287,6 +288,7 @@ extension HTTP2Connection {
       splitBlock(id, from: frameStart, endFlag: endFlag)
     }
     controlBudget.earn(limits.controlFramesEarnedPerFrameSent)
+    pings.forgives = true
   }
 
   private func splitBlock(_ id: UInt32, from frameStart: Int, endFlag: UInt8) {

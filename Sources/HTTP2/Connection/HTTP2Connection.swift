@@ -153,6 +153,7 @@ public final class HTTP2Connection {
   // MARK: Budgets and keep-alive
 
   var controlBudget: FloodBudget
+  var pings = PingPolicy()
   var settingsBudget: FloodBudget
   var prematureResetBudget: FloodBudget
   var streamErrorBudget: FloodBudget

@@ -108,6 +108,8 @@ public final class GRPCServerConnection: HTTP2Delegate {
   private static let notPOST = -4
   /// The bit of a route that says that the head carries a credential; methods are far fewer.
   private static let hasCredential = 1 << 16
+  /// The bit of a route, and of a stream's tag, that says that the call is of no use without a leader.
+  private static let requiresLeader = 1 << 17
 
   static let responseHead = HeaderTemplate([
     HeaderField(":status", "200"), HeaderField("content-type", "application/grpc"),
@@ -276,14 +278,22 @@ public final class GRPCServerConnection: HTTP2Delegate {
     isLocal ? localCredential : UInt32(handler.connection.eventTag >> 32)
   }
 
+  /// Whether the call that the delegate is being told of is to fail while there is no leader (etcd's
+  /// `WithRequireLeader`).
+  public var eventRequiresLeader: Bool {
+    isLocal ? false : handler.connection.eventTag & UInt64(Self.requiresLeader) != 0
+  }
+
   /// The credential of an open call.
   public func credential(of stream: StreamID) -> UInt32 {
     isLocal ? localCredential : UInt32(handler.connection.tag(of: stream) >> 32)
   }
 
-  /// A stream's tag is its method's number below and its credential's above.
+  private static let methodMask = 0xFFFF
+
+  /// A stream's tag is its method's number below, its credential's above, and `requiresLeader` in between.
   @inline(__always)
-  private static func method(_ tag: UInt64) -> Int { Int(tag & 0xFFFF_FFFF) }
+  private static func method(_ tag: UInt64) -> Int { Int(tag & UInt64(methodMask)) }
 
   // MARK: HTTP2Delegate
 
@@ -296,14 +306,14 @@ public final class GRPCServerConnection: HTTP2Delegate {
       refuse(stream, route, headers)
       return
     }
-    var tag = UInt64(route)
+    var tag = UInt64(route & ~Self.hasCredential)
     if route & Self.hasCredential != 0 {
-      route &= ~Self.hasCredential
       // `token` is what gRPC clients send, `authorization` what others do.
       let credential = headers.first(.token) ?? headers.first(.authorization)
       let number = credential.flatMap { delegate?.grpc(self, credential: $0) } ?? 0
-      tag = UInt64(route) | UInt64(number) << 32
+      tag |= UInt64(number) << 32
     }
+    route &= Self.methodMask
     handler.connection.setTag(tag, of: stream)
     if let timeout = headers.first(.grpcTimeout) {
       guard let nanoseconds = GRPCTimeout.parse(timeout) else {
@@ -328,7 +338,9 @@ public final class GRPCServerConnection: HTTP2Delegate {
     if !equal(headers.method, "POST") { return Self.notPOST }
     guard let method = router.find(headers.path) else { return Self.unknownMethod }
     let isCredentialed = headers.first(.token) != nil || headers.first(.authorization) != nil
-    return isCredentialed ? method | Self.hasCredential : method
+    let isLeaderRequired = headers.first(.hasleader)?.elementsEqual("true".utf8) ?? false
+    return method | (isCredentialed ? Self.hasCredential : 0)
+      | (isLeaderRequired ? Self.requiresLeader : 0)
   }
 
   private func refuse(_ stream: StreamID, _ route: Int, _ headers: HeaderBlock) {

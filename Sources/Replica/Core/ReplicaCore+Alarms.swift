@@ -29,12 +29,19 @@ extension ReplicaCore {
     guard let quota = settings.quotaBytes, now >= nextAlarmCheck, leader != nil else { return }
     let alarm = Alarm(.noSpace, member: identity.member)
     let raised = cluster.raised(alarm)
+    let bytes = UInt64(clamping: store.allocatedBytes)
     if isOverQuota {
+      bytesAtAlarm = quota
       if raised == nil { setOwnAlarm(alarm, isActive: true) }
-    } else if raised?.isAutomatic == true,
-      UInt64(clamping: store.allocatedBytes) <= quota - quota / 10
-    {
-      setOwnAlarm(alarm, isActive: false)
+    } else if raised?.isAutomatic == true {
+      // A write that would have crossed the quota raises it too, from wherever the state is then.
+      let reached = bytesAtAlarm ?? bytes
+      bytesAtAlarm = reached
+      if bytes <= max(reached - min(reached, quota / 10), quota / 2) {
+        setOwnAlarm(alarm, isActive: false)
+      }
+    } else {
+      bytesAtAlarm = nil
     }
   }
 
@@ -44,15 +51,17 @@ extension ReplicaCore {
     hasApplied = true
   }
 
-  private mutating func setOwnAlarm(_ alarm: Alarm, isActive: Bool) {
+  mutating func setOwnAlarm(_ alarm: Alarm, isActive: Bool) {
     // Lost proposals are made again.
     nextAlarmCheck = now.advanced(by: ReplicaLimits.alarmCheckInterval)
     let command = ClusterCommand.setAlarm(alarm, isActive: isActive, isAutomatic: true)
-    effects.warnings.append(
-      isActive
-        ? "the state has reached the quota of \(settings.quotaBytes ?? 0) bytes: writes are refused until "
-          + "keys are deleted and the history compacted"
-        : "the state is well below the quota again: writes are taken")
+    if alarm.kind == .noSpace {
+      effects.warnings.append(
+        isActive
+          ? "the state has reached the quota of \(settings.quotaBytes ?? 0) bytes: writes are refused until "
+            + "keys are deleted and the history compacted"
+          : "the state is well below the quota again: writes are taken")
+    }
     if role == .leader {
       changes.queued.append(
         .init(

@@ -22,6 +22,7 @@ extension ReplicaCore {
       }
     }
     raft.applied(through: entry.index)
+    noteState(at: entry.index)
     changesApplied(at: entry.index, term: entry.term)
     if role == .leader, !leadsWithAppliedTerm, entry.term == raft.term {
       leadsWithAppliedTerm = true

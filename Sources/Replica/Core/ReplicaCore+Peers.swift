@@ -23,6 +23,11 @@ extension ReplicaCore {
       receiveClusterRequest(id: id, command: command, from: peer)
     case .clusterAnswer(let id, let answer):
       receiveClusterAnswer(id: id, answer)
+    case .stateQuestion(let index): receiveStateQuestion(index: index, from: peer)
+    case .stateAnswer(let index, let revision, let hash):
+      receiveStateAnswer(index: index, revision: revision, hash: hash, from: peer)
+    case .stateVerdict(let index, let hash, let lastAgreed):
+      receiveStateVerdict(index: index, hash: hash, lastAgreed: lastAgreed, from: peer)
     case .snapshotChunk(let chunk):
       receiveSnapshotChunk(chunk, from: peer)
     case .snapshotProgress(let index, let offset, let accepted):

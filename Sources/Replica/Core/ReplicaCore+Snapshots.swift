@@ -14,6 +14,10 @@ extension ReplicaCore {
     if let job = wal.takeMaintenance() { effects.background.append(.maintenance(job)) }
     if maintenanceDue {
       maintenanceDue = store.runMaintenance(budget: ReplicaLimits.maintenanceRecordsPerSlice)
+      if physicallyCompacted != store.compactRevision, store.isCompactionFinished {
+        physicallyCompacted = store.compactRevision
+        statusChanged = true
+      }
     }
   }
 
@@ -223,6 +227,8 @@ extension ReplicaCore {
     guard raft.snapshotInstalled(metadata) else { return }
     let before = store.revision
     store = loaded.store
+    // What was remembered is of another past.
+    agreement = StateAgreement()
     // What the skipped entries said about logins is unknown; clients log in again.
     effects.auth.append(.allInvalidated)
     cluster = loaded.cluster

@@ -76,6 +76,8 @@ public struct ReplicaCore {
   var watches = WatchTable()
   var snapshots: SnapshotState
   var maintenanceDue = false
+  /// As far as physical compaction was seen to be finished.
+  var physicallyCompacted = Revision(-1)
 
   // MARK: What it knows of leadership
 
@@ -92,6 +94,9 @@ public struct ReplicaCore {
 
   var autoCompaction: AutoCompaction?
 
+  var agreement = StateAgreement()
+  var nextStateCheck = Instant.origin
+
   // MARK: Members and alarms
 
   var changes = ClusterChanges()
@@ -102,6 +107,8 @@ public struct ReplicaCore {
   var nextAlarmCheck = Instant.origin
   /// When preparing log segments is tried again after it failed.
   var logMaintenanceRetry: Instant?
+  /// How large the state was when this member's alarm was raised, at most the quota.
+  var bytesAtAlarm: UInt64?
   /// When this member learned that it was removed.
   var removedAt: Instant?
 
@@ -130,6 +137,9 @@ public struct ReplicaCore {
 
   /// The cost of the log in memory, in bytes.
   public var logBytesInMemory: Int { raft.tailBytes }
+
+  /// The newest entry applied.
+  var appliedIndex: LogIndex { raft.applied }
 
   /// When `advance` should be called next, at the latest.
   public var nextDeadline: Instant { nextTick }
@@ -192,6 +202,7 @@ public struct ReplicaCore {
     proposeChanges()
     promoteMembersThatCaughtUp()
     stopIfRemoved()
+    checkStates()
     if isOverQuota || cluster.has(.noSpace) { noteSpace() }
     retryLogMaintenance()
     maintenanceDue = true
@@ -317,6 +328,7 @@ public struct ReplicaCore {
     status.appliedIndex = raft.applied
     status.lastIndex = raft.lastIndex
     status.stateHash = store.stateHash
+    status.physicallyCompacted = physicallyCompacted
     status.stateBytes = UInt64(clamping: store.allocatedBytes)
     status.members = cluster.members
     status.alarms = cluster.alarms.map(\.alarm)

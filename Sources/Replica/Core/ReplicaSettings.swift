@@ -21,6 +21,8 @@ public struct ReplicaSettings: Sendable {
   public var levels = FeatureLevel.known
   /// Bytes of one piece of a snapshot file on its way to a member.
   public var snapshotChunkBytes = ReplicaLimits.snapshotChunkBytes
+  /// How often the leader compares the members' states; nil for never.
+  public var stateCheckInterval: Duration? = .seconds(5)
   /// Raft's own bounds; ticks are set from the intervals above.
   public var raftLimits = Raft.Limits()
 

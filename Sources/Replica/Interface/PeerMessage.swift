@@ -14,6 +14,11 @@ public enum PeerMessage: Sendable, Equatable {
   /// A change of members or alarms for the leader to propose; `id` zero wants no answer.
   case clusterRequest(id: UInt64, command: [UInt8])
   case clusterAnswer(id: UInt64, ClusterAnswer)
+  /// What is your state after this entry?
+  case stateQuestion(index: LogIndex)
+  case stateAnswer(index: LogIndex, revision: Revision, hash: UInt64)
+  /// The majority's state after this entry has that hash; they last agreed with all at `lastAgreed`.
+  case stateVerdict(index: LogIndex, hash: UInt64, lastAgreed: Revision)
   /// A piece of a snapshot file. `term` is the sender's, so that a deposed leader's pieces are dropped.
   case snapshotChunk(SnapshotChunk)
   /// The receiver has all bytes below `offset` of that snapshot, or (`accepted` false) can't use it.
@@ -42,6 +47,13 @@ public protocol PeerSender: AnyObject, Sendable {
   func send(_ messages: [(to: NodeID, message: PeerMessage)])
   /// The members are these from now on. Called on the writer's thread; never blocks.
   func update(_ roster: ClusterRoster)
+  /// What went to and came from each other member. Called on any thread.
+  var traffic: [PeerTraffic] { get }
+}
+
+extension PeerSender {
+  /// Nothing was counted.
+  public var traffic: [PeerTraffic] { [] }
 }
 
 /// Takes what arrives from the other members. Implemented by `ReplicaService`.
@@ -71,6 +83,9 @@ extension PeerMessage {
     case snapshotProgress = 7
     case clusterRequest = 8
     case clusterAnswer = 9
+    case stateQuestion = 10
+    case stateAnswer = 11
+    case stateVerdict = 12
   }
 
   /// Appends the message in the form that `Docs/Formats.md` gives under "Between members".
@@ -110,6 +125,19 @@ extension PeerMessage {
         bytes.append(littleEndian: term.rawValue)
       case .refused(let error): bytes.append(error.rawValue + 1)
       }
+    case .stateQuestion(let index):
+      bytes.append(Kind.stateQuestion.rawValue)
+      bytes.append(littleEndian: index.rawValue)
+    case .stateAnswer(let index, let revision, let hash):
+      bytes.append(Kind.stateAnswer.rawValue)
+      bytes.append(littleEndian: index.rawValue)
+      bytes.append(littleEndian: revision.rawValue)
+      bytes.append(littleEndian: hash)
+    case .stateVerdict(let index, let hash, let lastAgreed):
+      bytes.append(Kind.stateVerdict.rawValue)
+      bytes.append(littleEndian: index.rawValue)
+      bytes.append(littleEndian: hash)
+      bytes.append(littleEndian: lastAgreed.rawValue)
     case .snapshotChunk(let chunk):
       bytes.append(Kind.snapshotChunk.rawValue)
       bytes.append(littleEndian: chunk.term.rawValue)
@@ -166,6 +194,15 @@ extension PeerMessage {
       } else {
         throw PeerMessageError(description: "unknown answer \(code) to a change of the cluster")
       }
+    case .stateQuestion: message = .stateQuestion(index: LogIndex(try reader.read()))
+    case .stateAnswer:
+      message = .stateAnswer(
+        index: LogIndex(try reader.read()), revision: Revision(try reader.read()),
+        hash: try reader.read())
+    case .stateVerdict:
+      message = .stateVerdict(
+        index: LogIndex(try reader.read()), hash: try reader.read(),
+        lastAgreed: Revision(try reader.read()))
     case .snapshotChunk:
       return .snapshotChunk(
         SnapshotChunk(

@@ -13,6 +13,8 @@ public struct ReplicaStatus: Sendable {
   public var lastIndex: LogIndex = .zero
   /// Equal on all members at equal `appliedIndex`.
   public var stateHash: UInt64 = 0
+  /// The revision up to which compaction has removed what it makes unreadable; -1 before the first one.
+  public var physicallyCompacted = Revision(-1)
   /// Bytes that the state takes: records, uncompacted history, leases.
   public var stateBytes: UInt64 = 0
   public var members: [ClusterMember] = []
@@ -25,6 +27,12 @@ public struct ReplicaStatus: Sendable {
   /// What the members may use of what releases have added.
   public var featureLevel = FeatureLevel.first
   public var counters = Counters()
+
+  /// Bytes that the state may still grow by.
+  public var quotaLeft: UInt64 {
+    guard let quotaBytes else { return .max }
+    return quotaBytes > stateBytes ? quotaBytes - stateBytes : 0
+  }
 
   /// Sums since the member started, for metrics.
   public struct Counters: Sendable {

@@ -54,6 +54,8 @@ public final class ReplicaService: PeerReceiver {
   /// The logins that this member knows.
   public let tokens: LoginTokens
   private let refused: Atomic<UInt8>
+  private let bytesLeft: Atomic<UInt64>
+  private let timingsSoFar = Mutex(ReplicaTimings())
   private let failure = Mutex<ReplicaFailure?>(nil)
   private let threads = Mutex<[Thread]>([])
   private let onWarning: @Sendable (String) -> Void
@@ -78,6 +80,7 @@ public final class ReplicaService: PeerReceiver {
     let status = core.currentStatus()
     published = Mutex(Published(view: core.view, status: status))
     refused = Atomic(status.restrictions.rawValue)
+    bytesLeft = Atomic(status.quotaLeft)
     authEnabled = Atomic(core.view.isAuthEnabled)
     self.tokens = tokens
     self.onWarning = onWarning
@@ -109,6 +112,14 @@ public final class ReplicaService: PeerReceiver {
   public var restrictions: Restrictions {
     Restrictions(rawValue: refused.load(ordering: .relaxed))
   }
+
+  /// Bytes that the state may still grow by: asked for each write.
+  public var quotaLeft: UInt64 { bytesLeft.load(ordering: .relaxed) }
+
+  /// How long the member's work took.
+  public var timings: ReplicaTimings { timingsSoFar.withLock { $0 } }
+  /// What went to and came from each other member.
+  public var traffic: [PeerTraffic] { sender.traffic }
 
   // MARK: Asking the core
 
@@ -208,10 +219,16 @@ public final class ReplicaService: PeerReceiver {
       refuse(items)
       return core.value.nextDeadline
     }
-    core.value.advance(to: MonotonicClock.now)
+    let start = MonotonicClock.now
+    core.value.advance(to: start)
     for item in items { handle(item, &core.value) }
+    let applied = core.value.appliedIndex
     core.value.pump()
     perform(core.value.takeEffects())
+    if core.value.appliedIndex != applied {
+      let nanoseconds = MonotonicClock.now.nanoseconds(since: start)
+      timingsSoFar.withLock { $0.commit.record(seconds: Double(nanoseconds) / 1e9) }
+    }
     if let failure = core.value.failure {
       turns.close()
       refuse(turns.takeRest())
@@ -253,6 +270,7 @@ public final class ReplicaService: PeerReceiver {
       authEnabled.store(view.isAuthEnabled, ordering: .releasing)
       published.withLock { $0 = Published(view: view, status: status) }
       refused.store(status.restrictions.rawValue, ordering: .relaxed)
+      bytesLeft.store(status.quotaLeft, ordering: .relaxed)
     }
     for delivery in effects.deliveries { delivery.sink.deliver(delivery.replies) }
     for task in effects.background {
@@ -280,7 +298,13 @@ public final class ReplicaService: PeerReceiver {
 
   private func runLog(_ disk: ReplicaDisk) {
     while let jobs = logJobs.take() {
-      for job in jobs { append(.logWritten(disk.perform(job))) }
+      for job in jobs {
+        let start = MonotonicClock.now
+        let result = disk.perform(job)
+        let nanoseconds = MonotonicClock.now.nanoseconds(since: start)
+        timingsSoFar.withLock { $0.logSync.record(seconds: Double(nanoseconds) / 1e9) }
+        append(.logWritten(result))
+      }
     }
   }
 

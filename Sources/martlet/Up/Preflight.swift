@@ -46,15 +46,7 @@ enum Preflight {
     defer { close(handle) }
     var one: Int32 = 1
     setsockopt(handle, SOL_SOCKET, SO_REUSEADDR, &one, socklen_t(MemoryLayout<Int32>.size))
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = in_port_t(UInt16(port).bigEndian)
-    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    let bound = withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        bind(handle, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-      }
-    }
+    let bound = LoopbackSocket.withAddress(port) { bind(handle, $0, $1) }
     if bound != 0 && errno == EADDRINUSE {
       throw StartFailure("port \(port) is in use; choose another with \(flag)")
     }

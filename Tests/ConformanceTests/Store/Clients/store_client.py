@@ -18,18 +18,25 @@ def _generate():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "grpc_tools.protoc", "-I", PROTOS, "--python_out", folder,
-             "--grpc_python_out", folder, "auth.proto", "kv.proto", "rpc.proto", "health.proto"],
+             "--grpc_python_out", folder, "auth.proto", "kv.proto", "rpc.proto", "health.proto",
+             "v3lock.proto", "v3election.proto"],
             check=True)
         sys.path.insert(0, folder)
+        import auth_pb2
         import health_pb2
         import health_pb2_grpc
         import kv_pb2
         import rpc_pb2
         import rpc_pb2_grpc
-        return rpc_pb2, rpc_pb2_grpc, kv_pb2, health_pb2, health_pb2_grpc
+        import v3election_pb2
+        import v3election_pb2_grpc
+        import v3lock_pb2
+        import v3lock_pb2_grpc
+        return (rpc_pb2, rpc_pb2_grpc, kv_pb2, health_pb2, health_pb2_grpc, v3lock_pb2, v3lock_pb2_grpc,
+                v3election_pb2, v3election_pb2_grpc, auth_pb2)
 
 
-rpc, rpc_grpc, kv, health, health_grpc = _generate()
+rpc, rpc_grpc, kv, health, health_grpc, lock, lock_grpc, election, election_grpc, auth = _generate()
 
 
 class Client:
@@ -43,6 +50,9 @@ class Client:
         self.lease = rpc_grpc.LeaseStub(self.channel)
         self.cluster = rpc_grpc.ClusterStub(self.channel)
         self.maintenance = rpc_grpc.MaintenanceStub(self.channel)
+        self.auth = rpc_grpc.AuthStub(self.channel)
+        self.lock = lock_grpc.LockStub(self.channel)
+        self.election = election_grpc.ElectionStub(self.channel)
         self.health = health_grpc.HealthStub(self.channel)
 
 
@@ -51,9 +61,9 @@ class Stream:
 
     END = object()
 
-    def __init__(self, method):
+    def __init__(self, method, metadata=None):
         self.requests = queue.Queue()
-        self.call = method(iter(self.requests.get, self.END))
+        self.call = method(iter(self.requests.get, self.END), metadata=metadata)
 
     def send(self, request):
         self.requests.put(request)
