@@ -28,6 +28,12 @@ from attacks import ATTACKS, Member
 LEAST_P99 = 4.0
 
 
+def allow_files():
+    """As many open files as this machine allows; a child inherits it."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -99,7 +105,7 @@ class HonestLoad:
 
 def attack(name, size, store, ended, stopping, ready):
     os.nice(10)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (65_536, 65_536))
+    allow_files()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ready.set()
     ATTACKS[name][0](Member(store[0], store[1], size, ended, stopping))
@@ -113,7 +119,7 @@ def main():
     parser.add_argument("--attacks", default=",".join(ATTACKS))
     parser.add_argument("--memory", type=float, default=1024, help="the member's bound, in MiB")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (65_536, 65_536))
+    allow_files()
     faults = []
     with tempfile.TemporaryDirectory(prefix="martlet-hostile-") as folder:
         store = Store(options.martlet, folder)
