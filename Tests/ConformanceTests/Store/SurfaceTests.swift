@@ -13,12 +13,12 @@ extension StoreConformance {
     .enabled(if: Peers.etcd != nil, Missing.etcd))
   struct Surface {
     /// Sections whose answers don't depend on which member is asked.
-    static let anyMember = ["transactions", "leases", "locks", "elections", "auth-rights", "random-1"]
+    static let anyMember = ["transactions", "leases", "locks", "elections", "auth-rights"]
     static let sections =
       [
         "ranges", "writes", "compactions", "comparisons", "transactions", "sizes", "random-1", "random-2",
         "random-3", "random-4", "leases", "lease-expiry", "auth-users", "auth-rights", "maintenance", "alarms",
-        "cluster", "locks", "elections", "gateway", "endpoints",
+        "locks", "elections", "gateway", "endpoints",
       ] + ["creation", "filters", "past", "future", "progress", "fragments", "half-closed"].map { "watch-\($0)" }
 
     @Test(arguments: sections) func theAnswersAreEtcds(section: String) throws {
