@@ -99,7 +99,7 @@ struct MartletSim: ParsableCommand {
     }
     series.printSummary()
     if row { print(series.row) }
-    if !series.failures.isEmpty { throw ExitCode(1) }
+    if !series.failures.isEmpty || series.hasTooManyUndecided { throw ExitCode(1) }
   }
 
   /// How many seeds there are to run at most.

@@ -45,7 +45,15 @@ struct Series {
       \(total.compactions) compactions, \(total.watchEvents) events on \(total.watchStreams) broken streams
       seeds \(first) to \(next - 1): \(done - UInt64(failures.count)) passed, \(failures.count) failed
       """)
+    if total.undecided > 0 {
+      print(
+        "of the passed, \(total.undecided) have histories with too many unknown outcomes to be decided; "
+          + (hasTooManyUndecided ? "that is too many" : "one in fifty may"))
+    }
   }
+
+  /// What isn't decided proves nothing, so there must be few.
+  var hasTooManyUndecided: Bool { UInt64(total.undecided) > max(1, done / 50) }
 
   /// The counts in the order of the table in `Docs/Testing.md`.
   var row: String {

@@ -140,6 +140,8 @@ extension SimulatedWorld {
           try WatchChecker.check(stream, against: timeline, previousKnownAfter: watcher.compacted)
         }
       }
+    } catch where error.isUndecided {
+      report.undecided += 1
     } catch {
       throw Violation("\(error)", now)
     }

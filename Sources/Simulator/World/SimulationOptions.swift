@@ -63,6 +63,8 @@ public struct SimulationReport: Sendable {
   public var operations = 0
   public var failed = 0
   public var unknown = 0
+  /// Runs whose history the checker could not decide; every other check of theirs passed.
+  public var undecided = 0
 
   public init() {}
 }
@@ -74,6 +76,7 @@ extension SimulationReport {
       \.membersLost, \.membershipChanges, \.leaders,
       \.transfers, \.snapshots, \.snapshotsInstalled, \.truncations,
       \.compactions, \.watchStreams, \.watchEvents, \.operations, \.failed, \.unknown,
+      \.undecided,
     ]
   }
 

@@ -46,7 +46,7 @@ public struct History: Sendable {
 
 /// A promise that was broken, in words for whoever must find out why.
 public struct BrokenGuarantee: Error, Hashable, Sendable, CustomStringConvertible {
-  /// The guarantee's name: "Linearizable", or one of `WatchGuarantee`.
+  /// The guarantee's name: "Linearizable", or one of `WatchGuarantee`; "Undecided" if none is known to be broken.
   public var guarantee: String
   public var what: String
 
@@ -54,6 +54,10 @@ public struct BrokenGuarantee: Error, Hashable, Sendable, CustomStringConvertibl
     self.guarantee = guarantee
     self.what = what
   }
+
+  /// Nothing was found broken, but too many outcomes are unknown to find an order in bounded time.
+  static func undecided(_ what: String) -> BrokenGuarantee { BrokenGuarantee("Undecided", what) }
+  public var isUndecided: Bool { guarantee == "Undecided" }
 
   public var description: String { "\(guarantee): \(what)" }
 }

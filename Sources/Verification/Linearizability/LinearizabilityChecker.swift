@@ -199,8 +199,8 @@ public struct LinearizabilityChecker {
       }
       if !resumed {
         guard guesses < Self.maximumGuesses else {
-          throw BrokenGuarantee(
-            "Linearizable", "not decided after \(guesses) guesses: too many unknown outcomes")
+          throw BrokenGuarantee.undecided(
+            "no order of the calls after \(guesses) guesses: too many unknown outcomes")
         }
         throw deepest?.what ?? BrokenGuarantee("Linearizable", "no order exists")
       }

@@ -68,9 +68,9 @@ struct NetworkTests {
     }
     let a = try field("pod/a", ".status.podIP")
     let b = try field("pod/b", ".status.podIP")
-    /// What a pod gets from an address.
+    /// What a pod gets from an address; by busybox's wget, not by that of the mounted /usr.
     func get(_ pod: String, _ place: String) throws -> String {
-      try cluster.kubectl("exec", pod, "-c", "main", "--", "wget", "-qO-", "http://\(place)/")
+      try cluster.kubectl("exec", pod, "-c", "main", "--", "busybox", "wget", "-qO-", "http://\(place)/")
     }
     func fromHere(_ place: String) throws -> String {
       try Program(path: "/usr/bin/curl").run(["-s", "-m", "5", "http://\(place)/"]).output
@@ -90,7 +90,7 @@ struct NetworkTests {
     try cluster.eventually("the service without endpoints refuses") {
       let began = Date()
       let outcome = try cluster.outcome(
-        ["exec", "a", "-c", "main", "--", "wget", "-qO-", "http://\(address)/"], [:])
+        ["exec", "a", "-c", "main", "--", "busybox", "wget", "-qO-", "http://\(address)/"], [:])
       return outcome.errors.contains("refused") && Date().timeIntervalSince(began) < 1.5
     }
 
@@ -118,7 +118,7 @@ struct NetworkTests {
     // The API itself is a service that pods reach.
     #expect(
       try cluster.outcome(
-        ["exec", "b", "-c", "main", "--", "nc", "-w", "2", "10.96.0.1", "443"], [:], input: ""
+        ["exec", "b", "-c", "main", "--", "busybox", "nc", "-w", "2", "10.96.0.1", "443"], [:], input: ""
       ).status == 0)
   }
 
@@ -129,14 +129,14 @@ struct NetworkTests {
     func inside(_ pod: String, _ command: String) throws -> Program.Outcome {
       try cluster.outcome(["exec", pod, "-c", "main", "--", "sh", "-c", command], [:])
     }
-    _ = try inside("b", "nc -ll -p 9000 -e cat >/dev/null 2>&1 &")
+    _ = try inside("b", "busybox nc -ll -p 9000 -e cat >/dev/null 2>&1 &")
     try cluster.apply(service("echo", 9000))
     try cluster.apply(slice("echo", 9000, [("b", b)]))
     let address = try cluster.kubectl("get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
     // What is sent comes back through the one connection; its end is written down.
     let talk = "i=0; while :; do echo $((i=i+1)); sleep 0.1; done"
     try cluster.eventually("the connection talks") {
-      _ = try inside("a", "[ -s /tmp/talk ] || { (\(talk)) | nc \(address) 9000 >/tmp/talk 2>&1; echo ended >>/tmp/talk; } >/dev/null 2>&1 &")
+      _ = try inside("a", "[ -s /tmp/talk ] || { (\(talk)) | busybox nc \(address) 9000 >/tmp/talk 2>&1; echo ended >>/tmp/talk; } >/dev/null 2>&1 &")
       return try inside("a", "sleep 0.5; cat /tmp/talk").output.contains("3\n")
     }
     for round in 0..<4 {

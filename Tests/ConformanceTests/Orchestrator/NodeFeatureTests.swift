@@ -61,6 +61,9 @@ struct NodeFeatureTests {
 
     // A file on the node is a pod, which the API shows and can't take away.
     let mirror = "static-test-node"
+    try cluster.eventually("the file's pod is shown") {
+      try !cluster.kubectl("get", "pod", mirror, "--ignore-not-found").isEmpty
+    }
     try cluster.kubectl("wait", "--for=condition=Ready", "pod/\(mirror)", "--timeout=60s")
     let first = try field("pod/\(mirror)", ".metadata.uid")
     let address = try field("pod/\(mirror)", ".status.podIP")
