@@ -9,9 +9,10 @@
       case .keepConflictingEntries, .commitPastMatch: 2
       case .unverifiedSnapshot: 3
       case .stalePersisted: 4
-      case .readBeforeOwnTerm, .unmatchedAppend: 5
+      case .readBeforeOwnTerm: 5
       case .voteForShorterLog: 6
       case .restoreWithoutLeaseKeys: 11
+      case .unmatchedAppend: 32
       default: 1
       }
     }
@@ -47,6 +48,8 @@
         }
         options.required = [.isolate, .crashLeader, .split, .pauseLeader]
         options.faultyTime = .seconds(60)
+        // A follower must have entries of two leaders, of whom the second didn't know the first's.
+        if self == .unmatchedAppend { options.memberCount = 5 }
       case .staleRead, .readBeforeOwnTerm, .readBeforeApply:
         options.required = [.isolate, .split, .pauseLeader, .crashLeader]
       case .trustedPageCache:
