@@ -37,13 +37,12 @@ final class PeerLink {
   private var loggedFailure: String?
 
   init(
-    settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, outlet: PeerOutlet,
-    meter: PeerMeter, loop: any EventLoop, directory: PeerDirectory, receiver: any PeerReceiver,
-    log: Logger
+    settings: PeerNetwork.Settings, peer: NodeID, address: PeerAddress, meter: PeerMeter,
+    loop: any EventLoop, directory: PeerDirectory, receiver: any PeerReceiver, log: Logger
   ) {
     id = peer
     self.directory = directory
-    self.outlet = outlet
+    outlet = PeerOutlet(meter)
     self.meter = meter
     self.address = address
     self.settings = settings

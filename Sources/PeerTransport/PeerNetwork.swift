@@ -146,8 +146,8 @@ public final class PeerNetwork: PeerSender {
         continue
       }
       let link = PeerLink(
-        settings: settings, peer: member.id, address: address, outlet: PeerOutlet(meter(of: member.id)),
-        meter: meter(of: member.id), loop: loop, directory: directory, receiver: receiver, log: log)
+        settings: settings, peer: member.id, address: address, meter: meter(of: member.id), loop: loop,
+        directory: directory, receiver: receiver, log: log)
       kept.append(link)
       link.connect()
     }
