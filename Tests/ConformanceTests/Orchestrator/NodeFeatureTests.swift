@@ -113,16 +113,12 @@ struct NodeFeatureTests {
           command: [sh, -c, "while :; do :; done"]
           resources: {limits: {cpu: 500m}}
       """)
-    var last = ""
-    defer { if !last.isEmpty { print("kubectl top said: \(last)") } }
     try cluster.eventually("top shows the busy pod's half CPU") {
       let outcome = try cluster.outcome(["top", "pod", "busy", "--no-headers"], [:])
-      last = outcome.output + outcome.errors
       let words = outcome.output.split(whereSeparator: \.isWhitespace)
       guard words.count == 3, let milli = Int(words[1].dropLast()) else { return false }
       return (300...700).contains(milli) && words[2].hasSuffix("Mi")
     }
-    last = ""
     let node = try cluster.kubectl("top", "node", "--no-headers").split(whereSeparator: \.isWhitespace)
     #expect(node.count == 5 && node[0] == "test-node" && node[1].hasSuffix("m"), "\(node)")
     let text = try cluster.kubectl("get", "--raw", "/api/v1/nodes/test-node/proxy/metrics/resource")
